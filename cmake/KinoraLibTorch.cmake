@@ -1,0 +1,20 @@
+# LibTorch from the PyPI wheel that deps/install.sh unpacked; CPU libraries only. libtorch_cpu.so itself needs
+# libcudart and libcupti to load, which lie in wheels of their own beside it.
+set(torch_root "${KINORA_DEPS}/torch")
+if(NOT EXISTS "${torch_root}/include/ATen/ATen.h")
+  message(FATAL_ERROR "LibTorch is not in ${torch_root}. Run deps/install.sh (or: make deps), or give its folder with -DKINORA_DEPS=DIR.")
+endif()
+set(torch_lib "${torch_root}/lib")
+set(cuda_lib "${KINORA_DEPS}/nvidia/cu13/lib")
+add_library(kinora_torch INTERFACE)
+add_library(kinora::torch ALIAS kinora_torch)
+target_include_directories(kinora_torch SYSTEM INTERFACE "${torch_root}/include" "${torch_root}/include/torch/csrc/api/include")
+target_link_libraries(kinora_torch INTERFACE "${torch_lib}/libtorch_cpu.so" "${torch_lib}/libc10.so" Threads::Threads)
+target_link_options(kinora_torch INTERFACE
+  "LINKER:--no-as-needed" "LINKER:--allow-shlib-undefined" "LINKER:-rpath,${torch_lib}" "LINKER:-rpath,${cuda_lib}" "LINKER:--disable-new-dtags")
+
+# ATen costs about 9 s in each file that includes it: one precompiled header for all.
+file(WRITE "${CMAKE_BINARY_DIR}/pch/pch.cpp" "")
+add_library(kinora_pch OBJECT "${CMAKE_BINARY_DIR}/pch/pch.cpp")
+target_link_libraries(kinora_pch PUBLIC kinora_flags kinora_torch)
+target_precompile_headers(kinora_pch PRIVATE <ATen/ATen.h> <ATen/core/dispatch/Dispatcher.h> <torch/library.h> <functional> <map> <memory> <optional> <span> <string> <string_view> <vector>)

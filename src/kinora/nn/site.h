@@ -1,0 +1,61 @@
+// Seam 1, sites: what runs inside a model call. Each attention, cross attention and MLP runs through `site`, twice
+// nested, because references cache at different points: the module's output before the gate (diffusers; CogVideoX and
+// Open-Sora-Plan in VideoSys), and what is added to x (Open-Sora and Latte in VideoSys). Blocks run through `stack`.
+#pragma once
+
+#include <c10/util/FunctionRef.h>
+
+#include <functional>
+#include <string_view>
+
+#include "kinora/nn/run.h"
+
+namespace kinora {
+
+enum class Kind : uint8_t { spatial, temporal, full, cross, mlp };
+enum class Point : uint8_t { module, residual };  ///< before the gate | what is added to x
+
+struct SiteKey {
+  std::string_view path;  ///< published module path, "spatial_blocks.3.attn"
+  int block;              ///< index in its stack
+  Kind kind;
+  Point point;
+};
+
+/// The blocks of a model, in order. `block` may be called again for the same index (recomputation in backward), so it
+/// owns, or outlives, what it captures.
+struct Stack {
+  std::string_view path;
+  int blocks = 0;
+  std::function<Streams(const Run&, int block, Streams)> block;
+  /// What policies look at before they decide: "modulated_input" of the first block, "time_embed". Undefined tensor: not known.
+  std::function<Tensor(const Run&, std::string_view probe, const Streams&)> probe;
+};
+
+/// Decides compute or reuse and owns what it keeps, per request and transformer.
+class Policy {
+ public:
+  virtual ~Policy() = default;
+  /// Pure, on the host, known before the block runs (plans and streaming depend on it).
+  virtual bool reuses(const SiteKey&, const Run&) const { return false; }
+  /// What stands in for the computation; called only where `reuses` said so.
+  virtual Streams reuse(const SiteKey&, const Run&) { return {}; }
+  /// Every computed site. Keep what is wanted; the tensors are the model's own, never written again.
+  virtual void keep(const SiteKey&, const Run&, const Streams&) {}
+  /// Owns the loop over blocks: First-Block-Cache and its kin. Default: every block once.
+  virtual Streams stack(const Run&, const Stack&, Streams streams);
+};
+
+/// `compute`, or what the policy has in its stead. Without a policy it costs nothing.
+Streams site(const Run& run, const SiteKey& key, c10::function_ref<Streams()> compute);
+
+/// site() for one stream.
+Tensor site_tensor(const Run& run, const SiteKey& key, c10::function_ref<Tensor()> compute);
+
+/// The model's loop over its blocks.
+Streams stack(const Run& run, const Stack& blocks, Streams streams);
+
+/// Blocks begin .. end-1; throws CancelledError between blocks once run.cancel is set. For policies that own the loop.
+Streams run_blocks(const Run& run, const Stack& blocks, int begin, int end, Streams streams);
+
+}  // namespace kinora

@@ -1,0 +1,105 @@
+#include "kinora/ops/attention.h"
+
+#include "kinora/base/error.h"
+#include "kinora/ops/norm.h"
+#include "kinora/ops/register.h"
+
+namespace kinora::ops {
+namespace {
+
+// Fused attention's backward is slow on short rows on the CPU (2.6x against matmuls at 36 rows): training takes this way.
+constexpr int64_t kShortRows = 512;
+
+bool in_training(const Tensor& q, const Tensor& k, const Tensor& v) {
+  return at::GradMode::is_enabled() && (q.requires_grad() || k.requires_grad() || v.requires_grad());
+}
+
+Tensor by_matmul(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& mask, double scale) {
+  Tensor scores = at::matmul(q * scale, k.transpose(-2, -1));
+  if (mask) scores = mask->scalar_type() == at::kBool ? scores.masked_fill(mask->logical_not(), -INFINITY) : scores + *mask;
+  const auto wide = scores.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  return at::matmul(at::softmax(scores, -1, wide).to(v.scalar_type()), v);
+}
+
+Tensor attention_reference(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& mask, std::optional<double> scale) {
+  const bool is_short = std::max(q.size(2), k.size(2)) <= kShortRows;
+  if (q.is_cpu() && is_short && in_training(q, k, v)) {
+    return by_matmul(q, k, v, mask, scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(3)))));
+  }
+  return at::scaled_dot_product_attention(q, k, v, mask, 0.0, false, scale);
+}
+
+Tensor attention_meta(const Tensor& q, const Tensor&, const Tensor& v, const MaybeTensor&, std::optional<double>) {
+  return q.new_empty({q.size(0), q.size(1), q.size(2), v.size(3)});
+}
+
+Tensor packed_reference(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths, std::optional<double> scale) {
+  std::vector<Tensor> rows;
+  int64_t begin = 0;
+  for (int64_t b = 0; b < q.size(0); ++b) {
+    const Tensor keys = k.narrow(1, begin, key_lengths[b]).unsqueeze(0), values = v.narrow(1, begin, key_lengths[b]).unsqueeze(0);
+    rows.push_back(attention_reference(q.narrow(0, b, 1), keys, values, std::nullopt, scale));
+    begin += key_lengths[b];
+  }
+  return rows.size() == 1 ? rows[0] : at::cat(rows);
+}
+
+Tensor packed_meta(const Tensor& q, const Tensor&, const Tensor& v, at::IntArrayRef, std::optional<double>) {
+  return q.new_empty({q.size(0), q.size(1), q.size(2), v.size(2)});
+}
+
+Tensor rotate(const Tensor& x, const Tensor& cos, const Tensor& sin) {
+  const Tensor pairs = x.unflatten(-1, {-1, 2});
+  const Tensor a = pairs.select(-1, 0), b = pairs.select(-1, 1);
+  return at::stack({a * cos - b * sin, b * cos + a * sin}, -1).flatten(-2).to(x.scalar_type());
+}
+
+Tensor qk_norm_rotary_reference(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias, double eps,
+                                const MaybeTensor& cos, const MaybeTensor& sin) {
+  Tensor y = x;
+  if (bias) {
+    y = at::layer_norm(y, {y.size(-1)}, weight, bias, eps);
+  } else if (weight) {
+    y = rms_norm(y, weight, eps);
+  }
+  if (cos) y = rotate(y, *cos, *sin);
+  return y.is_same(x) ? x.clone() : y;
+}
+
+Tensor qk_norm_rotary_meta(const Tensor& x, const MaybeTensor&, const MaybeTensor&, double, const MaybeTensor&, const MaybeTensor&) {
+  return at::empty_like(x, at::MemoryFormat::Contiguous);
+}
+
+const Operator<&attention_reference, &attention_meta> attention_op(
+    "kinora::attention(Tensor q, Tensor k, Tensor v, Tensor? mask, float? scale) -> Tensor");
+const Operator<&packed_reference, &packed_meta> packed_op(
+    "kinora::attention_packed(Tensor q, Tensor k, Tensor v, int[] key_lengths, float? scale) -> Tensor");
+const Operator<&qk_norm_rotary_reference, &qk_norm_rotary_meta> qk_norm_rotary_op(
+    "kinora::qk_norm_rotary(Tensor x, Tensor? weight, Tensor? bias, float eps, Tensor? cos, Tensor? sin) -> Tensor");
+
+}  // namespace
+
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask, std::optional<double> scale) {
+  return attention_op(q, k, v, mask, scale);
+}
+
+Tensor attention_packed(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths, std::optional<double> scale) {
+  int64_t total = 0;
+  for (const int64_t length : key_lengths) {
+    if (length < 1) throw UsageError("attention_packed: every sample needs at least one key");
+    total += length;
+  }
+  if (static_cast<int64_t>(key_lengths.size()) != q.size(0) || total != k.size(1)) {
+    throw UsageError(concat("attention_packed: ", key_lengths.size(), " lengths of ", total, " keys in all for a batch of ",
+                            q.size(0), " and ", k.size(1), " keys"));
+  }
+  return packed_op(q, k, v, key_lengths, scale);
+}
+
+Tensor qk_norm_rotary(const Tensor& x, const std::optional<Tensor>& weight, const std::optional<Tensor>& bias, double eps,
+                      const std::optional<Tensor>& cos, const std::optional<Tensor>& sin) {
+  if (!weight && !cos) return x;
+  return qk_norm_rotary_op(x, weight, bias, eps, cos, sin);
+}
+
+}  // namespace kinora::ops

@@ -1,0 +1,55 @@
+#include "kinora/ops/norm.h"
+
+#include "kinora/ops/register.h"
+
+namespace kinora::ops {
+namespace {
+
+Tensor layer_norm_reference(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias, const MaybeTensor& scale,
+                            const MaybeTensor& shift, double eps) {
+  Tensor y = at::layer_norm(x, {x.size(-1)}, weight, bias, eps);
+  if (scale) y = y * (1 + *scale);
+  if (shift) y = y + *shift;
+  return y;
+}
+
+Tensor layer_norm_meta(const Tensor& x, const MaybeTensor&, const MaybeTensor&, const MaybeTensor&, const MaybeTensor&,
+                       double) {
+  return at::empty_like(x, at::MemoryFormat::Contiguous);
+}
+
+Tensor rms_norm_reference(const Tensor& x, const MaybeTensor& weight, double eps) {
+  const Tensor wide = x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
+  Tensor y = (wide * at::rsqrt(wide.square().mean(-1, true) + eps)).to(x.scalar_type());
+  return weight ? y * *weight : y;
+}
+
+Tensor rms_norm_meta(const Tensor& x, const MaybeTensor&, double) { return at::empty_like(x); }
+
+Tensor group_norm_reference(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps,
+                            int64_t activation) {
+  return activate(at::group_norm(x, groups, weight, bias, eps), static_cast<Activation>(activation));
+}
+
+Tensor group_norm_meta(const Tensor& x, int64_t, const Tensor&, const Tensor&, double, int64_t) { return at::empty_like(x); }
+
+const Operator<&layer_norm_reference, &layer_norm_meta> layer_norm_op(
+    "kinora::layer_norm(Tensor x, Tensor? weight, Tensor? bias, Tensor? scale, Tensor? shift, float eps) -> Tensor");
+const Operator<&rms_norm_reference, &rms_norm_meta> rms_norm_op("kinora::rms_norm(Tensor x, Tensor? weight, float eps) -> Tensor");
+const Operator<&group_norm_reference, &group_norm_meta> group_norm_op(
+    "kinora::group_norm(Tensor x, int groups, Tensor weight, Tensor bias, float eps, int activation) -> Tensor");
+
+}  // namespace
+
+Tensor layer_norm(const Tensor& x, const std::optional<Tensor>& weight, const std::optional<Tensor>& bias,
+                  const std::optional<Tensor>& scale, const std::optional<Tensor>& shift, double eps) {
+  return layer_norm_op(x, weight, bias, scale, shift, eps);
+}
+
+Tensor rms_norm(const Tensor& x, const std::optional<Tensor>& weight, double eps) { return rms_norm_op(x, weight, eps); }
+
+Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps, Activation activation) {
+  return group_norm_op(x, groups, weight, bias, eps, static_cast<int64_t>(activation));
+}
+
+}  // namespace kinora::ops
