@@ -26,6 +26,8 @@ struct Step {
   int calls = 1;
   double timestep = 0;               ///< what the model receives
   std::span<const double> schedule;  ///< the timestep of each call
+  /// [B * T] of 0 and 1: latent frames that are being denoised, the others are given; empty: all.
+  std::span<const uint8_t> active_frames = {};
 };
 
 struct Run {

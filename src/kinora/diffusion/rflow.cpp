@@ -1,0 +1,54 @@
+#include "kinora/diffusion/rflow.h"
+
+#include "kinora/base/error.h"
+
+namespace kinora {
+namespace {
+
+constexpr double kTrainTimesteps = 1000;
+constexpr int64_t kFramesPerChunk = 17, kLatentsPerChunk = 5;  // the VAE's temporal chunk
+
+Tensor as_float(double value) { return at::full({1}, value, at::kFloat); }
+
+}  // namespace
+
+double shift_timestep(double timestep, const RFlowShift& shift) {
+  // Tensors of the stated dtype, so that every intermediate rounds as it does where the model was trained.
+  const auto in_dtype = [&](double value) { return at::full({1}, value, shift.dtype); };
+  const Tensor space = at::sqrt(in_dtype(shift.height) * in_dtype(shift.width) / (512.0 * 512.0));
+  const double latents = shift.num_frames == 1 ? 1.0 : static_cast<double>(shift.num_frames / kFramesPerChunk * kLatentsPerChunk);
+  const Tensor ratio = space * at::sqrt(in_dtype(latents));
+  const Tensor u = as_float(timestep) / kTrainTimesteps;
+  return (ratio * u / (1 + (ratio - 1) * u) * kTrainTimesteps).item<float>();
+}
+
+RFlow::RFlow(int steps, const RFlowShift* shift) {
+  if (steps < 1) throw UsageError(concat("steps must be at least 1, not ", steps));
+  for (int i = 0; i < steps; ++i) {
+    const double t = static_cast<float>((1.0 - static_cast<double>(i) / steps) * kTrainTimesteps);
+    timesteps_.push_back(shift ? shift_timestep(t, *shift) : t);
+  }
+}
+
+Tensor RFlow::step(Trajectory& trajectory, const Tensor& velocity, const Tensor& sample, c10::function_ref<Tensor()>) const {
+  const auto call = static_cast<size_t>(trajectory.call++);
+  KINORA_ASSERT(call < timesteps_.size());
+  const double next = call + 1 < timesteps_.size() ? timesteps_[call + 1] : 0.0;
+  return sample + velocity * ((timesteps_[call] - next) / kTrainTimesteps);
+}
+
+Tensor RFlow::add_noise(const Tensor& clean, const Tensor& noise, const Tensor& timestep) const {
+  Tensor t = timestep.to(clean.options()) / kTrainTimesteps;
+  if (t.dim() == 1) t = t.view({-1, 1, 1, 1, 1});
+  return (1 - t) * clean + t * noise;
+}
+
+Tensor rflow_loss(const Tensor& velocity, const Tensor& clean, const Tensor& noise, const Tensor& frame_mask) {
+  const Tensor error = (velocity - (clean - noise)).square();
+  if (!frame_mask.defined()) return error.mean({1, 2, 3, 4});
+  const Tensor mask = frame_mask.to(error.scalar_type());
+  const Tensor per_frame = error.mean({1, 3, 4});  // [B, T]
+  return (per_frame * mask).sum(1) / mask.sum(1);
+}
+
+}  // namespace kinora
