@@ -1,0 +1,41 @@
+# The front door. `make help` lists what there is.
+BUILD ?= build
+PREFIX ?= /usr/local
+PROMPT ?= a red ball moves to the right on grass
+TEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test build deps install bench check fuzz clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## install what is missing (Debian packages, LibTorch)
+	@deps/install.sh
+
+build: deps ## compile the program: build/kinora
+	@cmake -G Ninja -B $(BUILD) -DCMAKE_BUILD_TYPE=Release >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
+	@rm -f $(BUILD).log
+	@cmake --build $(BUILD)
+
+demo: build ## make a clip from a prompt with the built-in model: demo.mp4
+	$(BUILD)/kinora generate "$(PROMPT)" --output demo.mp4
+	@echo "demo: wrote demo.mp4"
+
+test: build ## build and run every test
+	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error $(TEST_ARGS)
+
+install: build ## install the program under PREFIX (/usr/local)
+	@cmake --install $(BUILD) --prefix $(PREFIX)
+
+bench: build ## measure: machine, operators, models
+	@bench/run $(BUILD)
+
+check: build ## what is too slow for every test run: format, big parity and robustness checks
+	@tools/check $(BUILD)
+
+fuzz: ## fuzz the file readers under sanitizers (clang)
+	@tools/fuzz
+
+clean: ## remove the build
+	@rm -rf $(BUILD)
