@@ -1,0 +1,7 @@
+#include "kinora/parity/runners.h"
+
+namespace kinora::parity {
+
+void add_text(Registry& registry) { static_cast<void>(registry); }
+
+}  // namespace kinora::parity
