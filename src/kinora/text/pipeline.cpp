@@ -1,0 +1,258 @@
+#include "kinora/text/pipeline.h"
+
+#include <algorithm>
+
+#include "kinora/base/error.h"
+
+namespace kinora::text {
+namespace {
+
+// A part of the text on its way through the pipeline.
+struct Part {
+  std::string text;
+  bool first = false;  // begins where the whole text begins
+  int64_t id = -1;     // an added token, already done
+};
+
+size_t last_character(std::string_view text) {
+  size_t start = text.size() - 1;
+  while (start > 0 && (static_cast<unsigned char>(text[start]) & 0xC0) == 0x80) --start;
+  return start;
+}
+
+bool touches_word(std::string_view before, std::string_view after) {
+  return (!before.empty() && is_word(first_code_point(before.substr(last_character(before))))) ||
+         (!after.empty() && is_word(first_code_point(after)));
+}
+
+size_t white_start(std::string_view text) {
+  size_t at = 0;
+  while (at < text.size() && is_white_space(first_code_point(text.substr(at)))) at += utf8_length(text[at]);
+  return at;
+}
+
+// Where the white space at the end of `text` begins.
+size_t white_end(std::string_view text) {
+  while (!text.empty()) {
+    const size_t start = last_character(text);
+    if (!is_white_space(first_code_point(text.substr(start)))) break;
+    text = text.substr(0, start);
+  }
+  return text.size();
+}
+
+struct Candidate {
+  std::string content;
+  const AddedToken* token;
+};
+
+// Cuts `text` at the leftmost, longest candidates.
+void cut_added(const std::vector<Candidate>& candidates, std::string_view text, bool first, std::vector<Part>& parts) {
+  size_t done = 0;
+  const auto plain = [&](size_t begin, size_t end) {
+    if (begin < end) parts.push_back({std::string(text.substr(begin, end - begin)), first && begin == 0});
+  };
+  for (size_t at = 0; at < text.size();) {
+    const Candidate* found = nullptr;
+    for (const Candidate& c : candidates) {
+      const bool longer = found == nullptr || c.content.size() > found->content.size();
+      if (longer && !c.content.empty() && text.compare(at, c.content.size(), c.content) == 0) found = &c;
+    }
+    if (found == nullptr) {
+      ++at;
+      continue;
+    }
+    size_t begin = at;
+    size_t end = at + found->content.size();
+    at = end;
+    if (found->token->single_word && touches_word(text.substr(0, begin), text.substr(end))) continue;
+    if (found->token->lstrip) begin = std::max(white_end(text.substr(0, begin)), done);
+    if (found->token->rstrip) end += white_start(text.substr(end));
+    plain(done, begin);
+    parts.push_back({{}, false, found->token->id});
+    done = at = end;
+  }
+  plain(done, text.size());
+}
+
+std::string apply(const CharsMap& map, std::string text) { return map.rewrite(text); }
+
+std::string apply(const StripEnds& ends, std::string text) {
+  std::string_view view = text;
+  if (ends.left) view.remove_prefix(white_start(view));
+  if (ends.right) view = view.substr(0, white_end(view));
+  return std::string(view);
+}
+
+std::string apply(const ReplaceText& rule, std::string text) { return replace_all(std::move(text), rule.from, rule.to); }
+
+std::string apply(const ReplaceSpaces& rule, std::string text) {
+  std::string out;
+  for (size_t at = 0; at < text.size();) {
+    size_t end = at;
+    while (end < text.size() && text[end] == ' ') ++end;
+    if (end - at >= 2) {
+      out += rule.to;
+      at = end;
+    } else {
+      out += text[at++];
+    }
+  }
+  return out;
+}
+
+std::string apply(const PrependText& rule, std::string text) { return text.empty() ? text : rule.text + text; }
+
+std::string apply(NormalForm form, std::string text) { return text::normalize(text, form); }
+
+std::string run_normalizers(const std::vector<Normalizer>& normalizers, std::string text) {
+  for (const auto& step : normalizers) {
+    text = std::visit([&](const auto& n) { return apply(n, std::move(text)); }, step);
+  }
+  return text;
+}
+
+void cut(const WhitespaceSplit&, const Part& part, std::vector<Part>& out) {
+  std::string_view text = part.text;
+  for (size_t at = 0; at < text.size();) {
+    at += white_start(text.substr(at));
+    size_t end = at;
+    while (end < text.size() && !is_white_space(first_code_point(text.substr(end)))) end += utf8_length(text[end]);
+    if (at < end) out.push_back({std::string(text.substr(at, end - at)), part.first && at == 0});
+    at = end;
+  }
+}
+
+void cut(const Metaspace& rule, const Part& part, std::vector<Part>& out) {
+  std::string text = replace_all(part.text, " ", rule.replacement);
+  const bool wants = rule.prepend == Metaspace::Prepend::kAlways || (rule.prepend == Metaspace::Prepend::kFirst && part.first);
+  if (wants && !text.empty() && !text.starts_with(rule.replacement)) text.insert(0, rule.replacement);
+  if (!rule.split) {
+    if (!text.empty()) out.push_back({std::move(text), part.first});
+    return;
+  }
+  // Every replacement begins a word.
+  size_t begin = 0;
+  while (begin < text.size()) {
+    const size_t end = std::min(text.find(rule.replacement, begin + 1), text.size());
+    out.push_back({text.substr(begin, end - begin), part.first && begin == 0});
+    begin = end;
+  }
+}
+
+// Ids of one word. Neighbouring unknown characters are one token, which byte fallback spells out if it can.
+void encode_word(const Pipeline& pipeline, std::string_view word, std::vector<int64_t>& ids) {
+  const auto cuts = pipeline.unigram.best_cut(word);
+  for (size_t i = 0; i < cuts.size(); ++i) {
+    if (cuts[i].id != pipeline.unigram.unk_id()) {
+      ids.push_back(cuts[i].id);
+      continue;
+    }
+    const size_t begin = cuts[i].begin;
+    while (i + 1 < cuts.size() && cuts[i + 1].id == pipeline.unigram.unk_id()) ++i;
+    const std::string_view run = word.substr(begin, cuts[i].end - begin);
+    const int64_t known = pipeline.unigram.find(run);  // the joined run may be a piece that lost to its parts
+    const auto& bytes = pipeline.unigram.byte_ids();
+    const bool spells = pipeline.byte_fallback && std::all_of(run.begin(), run.end(), [&](char c) {
+      return bytes[static_cast<unsigned char>(c)] >= 0;
+    });
+    if (known >= 0 || !spells) {
+      ids.push_back(known >= 0 ? known : pipeline.unigram.unk_id());
+      continue;
+    }
+    for (const char c : run) ids.push_back(bytes[static_cast<unsigned char>(c)]);
+  }
+}
+
+}  // namespace
+
+std::vector<int64_t> Pipeline::encode(std::string_view text) const {
+  check_text(text, "text");
+  std::vector<Candidate> raw;
+  std::vector<Candidate> normalized;
+  for (const AddedToken& token : added) {
+    if (token.normalized) {
+      normalized.push_back({run_normalizers(normalizers, token.content), &token});
+    } else {
+      raw.push_back({token.content, &token});
+    }
+  }
+  std::vector<Part> parts;
+  cut_added(raw, text, true, parts);
+
+  std::vector<int64_t> ids;
+  for (Part& part : parts) {
+    std::vector<Part> words;
+    if (part.id >= 0) {
+      words.push_back(std::move(part));
+    } else {
+      cut_added(normalized, run_normalizers(normalizers, std::move(part.text)), part.first, words);
+    }
+    for (const PreTokenizer& step : pre_tokenizers) {
+      std::vector<Part> finer;
+      for (Part& word : words) {
+        if (word.id >= 0) {
+          finer.push_back(std::move(word));
+        } else {
+          std::visit([&](const auto& rule) { cut(rule, word, finer); }, step);
+        }
+      }
+      words = std::move(finer);
+    }
+    for (const Part& word : words) {
+      if (word.id >= 0) {
+        ids.push_back(word.id);
+      } else {
+        encode_word(*this, word.text, ids);
+      }
+    }
+  }
+  return ids;
+}
+
+std::string Pipeline::decode(const std::vector<int64_t>& ids) const {
+  std::string out;
+  std::string bytes;
+  const auto flush = [&] {
+    for (size_t at = 0; at < bytes.size();) append_utf8(out, next_code_point(bytes, at));
+    bytes.clear();
+  };
+  bool first = true;
+  for (const int64_t id : ids) {
+    const auto token = std::find_if(added.begin(), added.end(), [&](const AddedToken& t) { return t.id == id; });
+    if (token != added.end() && token->special) continue;
+    if (token == added.end() && (id < 0 || id >= unigram.size())) {
+      throw UsageError(concat("token id ", id, " is not in the vocabulary of ", vocab_size()));
+    }
+    std::string text = token != added.end() ? token->content : unigram.piece(id).text;
+    const auto& table = unigram.byte_ids();
+    if (const auto byte = std::find(table.begin(), table.end(), id); byte_fallback && byte != table.end()) {
+      bytes += static_cast<char>(byte - table.begin());
+      continue;
+    }
+    flush();
+    if (metaspace_decoder) {
+      text = replace_all(std::move(text), "\xE2\x96\x81", " ");
+      if (first && text.starts_with(' ')) text.erase(0, 1);
+    }
+    first = false;
+    out += text;
+  }
+  flush();
+  return out;
+}
+
+int64_t Pipeline::vocab_size() const {
+  int64_t size = unigram.size();
+  for (const AddedToken& token : added) size = std::max(size, token.id + 1);
+  return size;
+}
+
+int64_t Pipeline::find(std::string_view token) const {
+  for (const AddedToken& a : added) {
+    if (a.content == token) return a.id;
+  }
+  return unigram.find(token);
+}
+
+}  // namespace kinora::text

@@ -1,0 +1,72 @@
+// The pipeline of a `tokenizer.json` (the tokenizers library): added tokens are cut out of the text, the rest is normalized,
+// cut into words, and each word into Unigram pieces; a template adds the special ids. T5Tokenizer is one such pipeline.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "kinora/text/charsmap.h"
+#include "kinora/text/unicode.h"
+#include "kinora/text/unigram.h"
+
+namespace kinora::text {
+
+struct AddedToken {
+  std::string content;
+  int64_t id = 0;
+  bool single_word = false;  // matches only where no word character touches it
+  bool lstrip = false;       // takes the white space before it along
+  bool rstrip = false;
+  bool normalized = false;   // looked for after normalization instead of before
+  bool special = false;      // left out when decoding
+};
+
+// Normalizers, in the order of the file.
+struct StripEnds {
+  bool left, right;
+};
+struct ReplaceText {
+  std::string from, to;
+};
+/// The one regular expression that converters write: runs of at least two spaces.
+struct ReplaceSpaces {
+  std::string to;
+};
+struct PrependText {
+  std::string text;
+};
+using Normalizer = std::variant<CharsMap, StripEnds, ReplaceText, ReplaceSpaces, PrependText, NormalForm>;
+
+// Pre-tokenizers.
+struct WhitespaceSplit {};
+struct Metaspace {
+  enum class Prepend { kAlways, kFirst, kNever };
+  std::string replacement = "\xE2\x96\x81";  // U+2581
+  Prepend prepend = Prepend::kAlways;
+  bool split = true;
+};
+using PreTokenizer = std::variant<WhitespaceSplit, Metaspace>;
+
+struct Pipeline {
+  Unigram unigram;
+  bool byte_fallback = false;
+  std::vector<AddedToken> added;
+  std::vector<Normalizer> normalizers;
+  std::vector<PreTokenizer> pre_tokenizers;
+  std::vector<int64_t> before, after;  // special ids around the text, from the template
+  bool metaspace_decoder = true;
+
+  /// Ids of `text` without the template's. Throws UsageError for text that check_text refuses.
+  std::vector<int64_t> encode(std::string_view text) const;
+  /// Text of ids, special tokens left out. Throws UsageError for an id out of range.
+  std::string decode(const std::vector<int64_t>& ids) const;
+  /// Largest id + 1, added tokens included.
+  int64_t vocab_size() const;
+  /// Id of an added token or a piece, -1 when there is none.
+  int64_t find(std::string_view token) const;
+};
+
+}  // namespace kinora::text
