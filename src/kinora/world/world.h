@@ -1,0 +1,99 @@
+// The procedural world that the built-in model learns: scenes of one outlined object that moves over a background.
+// A WorldConfig says which rows of tables.h are in use; everything below is a pure function of it and of a seed.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "kinora/media/frames.h"
+
+namespace kinora::world {
+
+/// A named range of object sizes; a world with one size leaves the name empty, and captions then do not mention it.
+struct SizeRange {
+  std::string name;
+  double min_radius_px = 12.0;
+  double max_radius_px = 14.0;
+};
+
+struct WorldConfig {
+  int64_t height = 64;
+  int64_t width = 64;
+  int64_t frames = 17;
+  double fps = 8.0;
+  std::vector<std::string> shapes = {"ball", "square", "triangle"};
+  std::vector<std::string> colours = {"red", "yellow", "green", "blue"};
+  std::vector<std::string> motions = {"left", "right", "up", "down"};
+  std::vector<std::string> backgrounds = {"gray", "grass"};
+  std::vector<SizeRange> sizes = {{"", 12.0, 14.0}};
+  double min_speed_px = 1.4;  ///< per frame
+  double max_speed_px = 2.0;
+  double outline_px = 1.6;
+  double held_out_fraction = 0.125;  ///< of the colour-shape-motion combinations, kept from every training draw
+};
+
+/// Throws UsageError unless every name is known and listed once, and every motion of the largest object fits into the
+/// frame.
+void check(const WorldConfig& config);
+
+/// Reads the keys height, width, frames, fps, shapes, colours, motions, backgrounds, sizes ([{"name", "radius_px": [a,
+/// b]}]), speed_px [a, b], outline_px and held_out; what is absent keeps its default. Throws DataError for a key or a
+/// value that is none of these, UsageError as check() does.
+WorldConfig world_config(const nlohmann::json& json);
+/// The same keys; world_config(to_json(c)) equals c.
+nlohmann::json to_json(const WorldConfig& config);
+
+/// One clip, described. Positions are of the object's middle at frame 0.
+struct Scene {
+  std::string shape, colour, motion, background, size;
+  double radius_px = 0.0;
+  double x_px = 0.0;
+  double y_px = 0.0;
+  double speed_px = 0.0;
+  bool operator==(const Scene&) const = default;
+};
+
+enum class Split { train, held_out, any };
+
+struct Combination {
+  std::string shape, colour, motion;
+  bool operator==(const Combination&) const = default;
+};
+
+/// The held-out combinations: a fixed choice for given names, spread so that every pair of values stays in training.
+std::vector<Combination> held_out(const WorldConfig& config);
+bool is_held_out(const WorldConfig& config, const Scene& scene);
+
+/// A random scene of the split, uniform over its combinations; the same for the same arguments everywhere.
+/// Throws UsageError where the split is empty.
+Scene draw(const WorldConfig& config, uint64_t seed, Split split);
+
+/// Every combination of shape, colour, motion, background and size in the split, once, in the order of the config.
+std::vector<Scene> every_combination(const WorldConfig& config, Split split, uint64_t seed = 0);
+
+/// The clip of the scene, [frames, height, width, 3].
+media::Frames render(const WorldConfig& config, const Scene& scene);
+
+/// A caption in lower case, one of many phrasings; says shape, colour, motion and background (and size where it has a
+/// name).
+std::string caption(const Scene& scene, uint64_t seed);
+
+/// Every word that captions of this world can hold, sorted, each once.
+std::vector<std::string> vocabulary(const WorldConfig& config);
+
+/// A tokenizer.json (Unigram, Metaspace, T5's layout) for the vocabulary: <pad> 0, </s> 1 (appended), <unk> 2, then
+/// U+2581, whole words with a leading U+2581, and single characters into which an unknown word falls apart.
+std::string tokenizer_json(const WorldConfig& config);
+
+struct Sample {
+  media::Frames clip;
+  Scene scene;
+  std::string caption;
+};
+
+/// Sample number `index` of the endless data set `seed`; independent of every other index.
+Sample sample(const WorldConfig& config, uint64_t seed, uint64_t index, Split split);
+
+}  // namespace kinora::world
