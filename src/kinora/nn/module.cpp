@@ -59,12 +59,21 @@ int64_t Params::num_elements() const {
 }
 
 Scope Scope::operator/(std::string_view child) const {
-  return Scope(*params_, path_.empty() ? std::string(child) : concat(path_, ".", child));
+  Scope inner = *this;
+  inner.path_ = path_.empty() ? std::string(child) : concat(path_, ".", child);
+  return inner;
 }
 
 Scope Scope::operator/(int64_t index) const { return *this / std::to_string(index); }
 
+Scope Scope::frozen() const {
+  Scope same = *this;
+  same.trainable_ = false;
+  return same;
+}
+
 Param Scope::param(std::string_view name, std::vector<int64_t> shape, ParamOptions options) const {
+  options.trainable = options.trainable && trainable_;
   return params_->add((*this / name).path(), std::move(shape), std::move(options));
 }
 

@@ -36,6 +36,7 @@ struct ParamOptions {
   Init init = init::zeros;
   bool trainable = true;
   bool optional = false;  ///< a checkpoint may leave it out; `init` makes it then
+  std::vector<std::string> aliases = {};  ///< other names under which published checkpoints store it
 };
 
 /// The parameters of one model, in the order of declaration; a Param's id is its index.
@@ -63,12 +64,14 @@ class Scope {
   explicit Scope(Params& params, std::string path = {}) : params_(&params), path_(std::move(path)) {}
   Scope operator/(std::string_view child) const;
   Scope operator/(int64_t index) const;
+  Scope frozen() const;  ///< the same place, where nothing is trainable
   Param param(std::string_view name, std::vector<int64_t> shape, ParamOptions options = {}) const;
   const std::string& path() const { return path_; }
 
  private:
   Params* params_;
   std::string path_;
+  bool trainable_ = true;
 };
 
 }  // namespace kinora

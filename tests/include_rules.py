@@ -1,0 +1,59 @@
+#!/usr/bin/env python3
+"""Holds every include under src/kinora to the table of rooms in ARCHITECTURE.md.
+
+A room may include itself, the rooms its row names and, through them, what those may include. Usage: include_rules.py [ROOT]
+"""
+import re
+import sys
+from pathlib import Path
+
+
+def read_table(text):
+    """{room: rooms named in its row}, from the lines '| `room` | purpose | `a`, `b` |' of ARCHITECTURE.md."""
+    table = {}
+    for line in text.splitlines():
+        cells = [c.strip() for c in line.strip().strip("|").split("|")]
+        if len(cells) == 3 and re.fullmatch(r"`\w+`", cells[0]):
+            table[cells[0].strip("`")] = re.findall(r"`(\w+)`", cells[2])
+    return table
+
+
+def closure(table, room):
+    seen, todo = set(), [room]
+    while todo:
+        at = todo.pop()
+        if at not in seen:
+            seen.add(at)
+            todo += table.get(at, [])
+    return seen
+
+
+def check(root):
+    table = read_table((root / "ARCHITECTURE.md").read_text())
+    problems = [f"ARCHITECTURE.md: {room} names {to}, which has no row" for room, row in table.items() for to in row if to not in table]
+    for file in sorted((root / "src/kinora").rglob("*")):
+        if file.suffix not in (".h", ".cpp", ".cu"):
+            continue
+        room = file.relative_to(root / "src/kinora").parts[0]
+        if room not in table:
+            problems.append(f"{file.relative_to(root)}: room {room} has no row in ARCHITECTURE.md")
+            continue
+        allowed = closure(table, room)
+        for number, line in enumerate(file.read_text().splitlines(), 1):
+            match = re.match(r'\s*#\s*include\s*["<]kinora/(\w+)/', line)
+            if match and match.group(1) not in allowed:
+                problems.append(f"{file.relative_to(root)}:{number}: {room} may not include {match.group(1)}")
+    return table, problems
+
+
+def self_test():
+    """The check must be able to fail."""
+    table = read_table("| `a` | low | - |\n| `b` | high | `a` |\n| `c` | top | `b` |\n")
+    assert closure(table, "c") == {"a", "b", "c"} and closure(table, "a") == {"a"}, "closure is wrong"
+
+
+if __name__ == "__main__":
+    self_test()
+    rooms, found = check(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).resolve().parent.parent)
+    print("\n".join(found) if found else f"{len(rooms)} rooms, every include follows the table")
+    sys.exit(1 if found or not rooms else 0)
