@@ -1,4 +1,4 @@
-// One line that tells how far the work is: "denoise 12/30  0.41 steps/s  44 s left  1.9 GB".
+// One line that tells how far the work is: "denoise 12/30  0.41 step/s  44 s left  1.9 GB".
 #pragma once
 
 #include <cstdint>
@@ -13,7 +13,7 @@ namespace kinora {
 struct ProgressOptions {
   std::string label;
   int64_t total = 0;                         // 0: unknown, so no time left is shown
-  std::string unit = "steps";                // what a step is called in the rate
+  std::string unit = "step";                 // what a step is called in the rate: 0.41 step/s
   bool is_terminal = false;                  // rewrite one line in place; otherwise a new line now and then
   double interval_s = -1.0;                  // shortest time between two writes; below 0: 0.1 s or, without terminal, 5 s
   std::function<double()> now_s;             // seconds of any steady clock; empty: the system's
