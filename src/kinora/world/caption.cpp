@@ -148,7 +148,16 @@ std::string tokenizer_json(const WorldConfig& config) {
   }
   vocab.push_back({kMetaspace, kSpace});
   for (const auto& word : vocabulary(config)) vocab.push_back({kMetaspace + word, kWord});
-  for (char c = '!'; c <= '~'; ++c) vocab.push_back({std::string(1, c), kLetter});
+  for (char c = '!'; c <= '~'; ++c) {
+    if (c < 'A' || c > 'Z') vocab.push_back({std::string(1, c), kLetter});
+  }
+  // ASCII lower case as replacements, which every reader of the format has; captions hold no other capitals.
+  json lower = json::array();
+  for (char c = 'A'; c <= 'Z'; ++c) {
+    lower.push_back({{"type", "Replace"},
+                     {"pattern", {{"String", std::string(1, c)}}},
+                     {"content", std::string(1, static_cast<char>(c - 'A' + 'a'))}});
+  }
   const json metaspace = {
       {"type", "Metaspace"}, {"replacement", kMetaspace}, {"prepend_scheme", "always"}, {"split", true}};
   const json sequence = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}};
@@ -159,7 +168,7 @@ std::string tokenizer_json(const WorldConfig& config) {
       {"truncation", nullptr},
       {"padding", nullptr},
       {"added_tokens", added},
-      {"normalizer", {{"type", "Lowercase"}}},
+      {"normalizer", {{"type", "Sequence"}, {"normalizers", lower}}},
       {"pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", {{{"type", "WhitespaceSplit"}}, metaspace}}}},
       {"post_processor",
        {{"type", "TemplateProcessing"},

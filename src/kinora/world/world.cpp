@@ -247,10 +247,14 @@ std::vector<Scene> every_combination(const WorldConfig& config, Split split, uin
   return scenes;
 }
 
+Scene sample_scene(const WorldConfig& config, uint64_t seed, uint64_t index, Split split) {
+  return draw(config, join(seed, index), split);
+}
+
 Sample sample(const WorldConfig& config, uint64_t seed, uint64_t index, Split split) {
   const uint64_t key = join(seed, index);
   Sample out;
-  out.scene = draw(config, key, split);
+  out.scene = sample_scene(config, seed, index, split);
   out.clip = render(config, out.scene);
   out.caption = caption(out.scene, key);
   return out;

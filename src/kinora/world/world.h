@@ -87,6 +87,9 @@ std::vector<std::string> vocabulary(const WorldConfig& config);
 /// U+2581, whole words with a leading U+2581, and single characters into which an unknown word falls apart.
 std::string tokenizer_json(const WorldConfig& config);
 
+/// The scene of sample(config, seed, index, split), without its clip.
+Scene sample_scene(const WorldConfig& config, uint64_t seed, uint64_t index, Split split);
+
 struct Sample {
   media::Frames clip;
   Scene scene;
