@@ -17,7 +17,8 @@ std::string read_file(const std::filesystem::path& path, uint64_t max_bytes);
 
 /// A file that appears under its name only when commit() has made it durable: written to a temporary beside the target,
 /// fsync, rename, fsync of the folder. Without commit() the temporary is removed and the old file stays as it was.
-/// Every failure (folder missing or not writable, disk full, file too large, fsync) is a ResourceError naming the target.
+/// Every failure (folder missing or not writable, disk full, file too large, fsync) is a ResourceError naming the
+/// target.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path target);
@@ -29,7 +30,8 @@ class AtomicFile {
   void write(std::string_view text);
   /// Bytes given to write() so far.
   uint64_t num_written() const { return num_written_; }
-  /// After a failed commit() the temporary is gone: a failed fsync is final, the data may be lost though a retry succeeds.
+  /// After a failed commit() the temporary is gone: a failed fsync is final, the data may be lost though a retry
+  /// succeeds.
   void commit();
 
   /// The temporary, with the target's extension: another program may fill it instead of write().

@@ -10,10 +10,13 @@
 namespace kinora {
 namespace {
 
-std::string nested(int depth) { return std::string(static_cast<size_t>(depth), '[') + std::string(static_cast<size_t>(depth), ']'); }
+std::string nested(int depth) {
+  return std::string(static_cast<size_t>(depth), '[') + std::string(static_cast<size_t>(depth), ']');
+}
 
 TEST(Json, AcceptsWhatTheStandardAccepts) {
-  const Json json = parse_json(R"( {"a": [1, -2, 2.5e3, true, null, "x\u00fc\ud83d\ude00\n"], "b": {"c": {}}} )", {}, "t");
+  const Json json =
+      parse_json(R"( {"a": [1, -2, 2.5e3, true, null, "x\u00fc\ud83d\ude00\n"], "b": {"c": {}}} )", {}, "t");
   EXPECT_EQ(json, Json::parse(R"({"a": [1, -2, 2500.0, true, null, "x\u00fc\ud83d\ude00\n"], "b": {"c": {}}})"));
   EXPECT_EQ(parse_json("[[1,2],[3,[4]],{\"a\":[5]}]", {}, "t").dump(), "[[1,2],[3,[4]],{\"a\":[5]}]");
   EXPECT_EQ(parse_json("7", {}, "t"), 7);
@@ -67,13 +70,15 @@ TEST(Json, RefusesEachForbiddenText) {
 
 TEST(Json, EveryCutOfAValidTextIsRefused) {
   const std::string text = R"({"a": [1, 2.5, "x\u00fc"], "b": {"c": true}})";
-  for (size_t size = 0; size < text.size(); ++size) EXPECT_THROW(parse_json(text.substr(0, size), {}, "t"), DataError) << size;
+  for (size_t size = 0; size < text.size(); ++size)
+    EXPECT_THROW(parse_json(text.substr(0, size), {}, "t"), DataError) << size;
 }
 
 class Object : public testing::Test {
  protected:
   const Json json_ = parse_json(R"({"i": 7, "neg": -3, "f": 2.0, "big": 18446744073709551615, "s": "x", "b": true,
-    "none": null, "ints": [1, 2], "mixed": [1, 2.5], "words": ["a", "b"], "o": {"z": 1}, "_version": "1"})", {}, "t");
+    "none": null, "ints": [1, 2], "mixed": [1, 2.5], "words": ["a", "b"], "o": {"z": 1}, "_version": "1"})",
+                                {}, "t");
   const JsonObject object_{json_, "config.json"};
 };
 

@@ -66,8 +66,10 @@ void set_log_level(LogLevel level) { log().level.store(level, std::memory_order_
 LogLevel log_level() { return log().level.load(std::memory_order_relaxed); }
 
 LogLevel parse_log_level(std::string_view name) {
-  constexpr std::pair<std::string_view, LogLevel> kNames[] = {{"debug", LogLevel::debug}, {"info", LogLevel::info},
-                                                              {"warn", LogLevel::warn},   {"error", LogLevel::error},
+  constexpr std::pair<std::string_view, LogLevel> kNames[] = {{"debug", LogLevel::debug},
+                                                              {"info", LogLevel::info},
+                                                              {"warn", LogLevel::warn},
+                                                              {"error", LogLevel::error},
                                                               {"off", LogLevel::off}};
   for (const auto& [known, level] : kNames) {
     if (known == name) return level;

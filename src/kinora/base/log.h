@@ -1,5 +1,6 @@
 // Words for people, one line each, on stderr. Results never go here: they belong to stdout. One sink for the process;
-// thread-safe. (The logger's own header stays in log.cpp: it brings a formatting library that LibTorch has in another version.)
+// thread-safe. (The logger's own header stays in log.cpp: it brings a formatting library that LibTorch has in another
+// version.)
 #pragma once
 
 #include <functional>

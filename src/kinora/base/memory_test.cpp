@@ -71,9 +71,14 @@ TEST_F(FakeRoot, VersionOneOfCgroupsIsReadToo) {
 }
 
 TEST(HumanBytes, HasOneDecimalAndTheRightUnit) {
-  const std::pair<uint64_t, const char*> cases[] = {{0, "0 B"},           {999, "999 B"},        {1000, "1.0 kB"},
-                                                    {1950, "1.9 kB"},     {999'949, "999.9 kB"}, {999'960, "1.0 MB"},
-                                                    {9'100'000'000, "9.1 GB"}, {UINT64_MAX, "18.4 EB"}};
+  const std::pair<uint64_t, const char*> cases[] = {{0, "0 B"},
+                                                    {999, "999 B"},
+                                                    {1000, "1.0 kB"},
+                                                    {1950, "1.9 kB"},
+                                                    {999'949, "999.9 kB"},
+                                                    {999'960, "1.0 MB"},
+                                                    {9'100'000'000, "9.1 GB"},
+                                                    {UINT64_MAX, "18.4 EB"}};
   for (const auto& [bytes, text] : cases) EXPECT_EQ(human_bytes(bytes), text) << bytes;
 }
 

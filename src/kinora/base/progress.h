@@ -12,12 +12,12 @@ namespace kinora {
 
 struct ProgressOptions {
   std::string label;
-  int64_t total = 0;                         // 0: unknown, so no time left is shown
-  std::string unit = "step";                 // what a step is called in the rate: 0.41 step/s
-  bool is_terminal = false;                  // rewrite one line in place; otherwise a new line now and then
-  double interval_s = -1.0;                  // shortest time between two writes; below 0: 0.1 s or, without terminal, 5 s
-  std::function<double()> now_s;             // seconds of any steady clock; empty: the system's
-  std::function<uint64_t()> memory_bytes;    // shown when given, such as resident_bytes
+  int64_t total = 0;                       // 0: unknown, so no time left is shown
+  std::string unit = "step";               // what a step is called in the rate: 0.41 step/s
+  bool is_terminal = false;                // rewrite one line in place; otherwise a new line now and then
+  double interval_s = -1.0;                // shortest time between two writes; below 0: 0.1 s or, without terminal, 5 s
+  std::function<double()> now_s;           // seconds of any steady clock; empty: the system's
+  std::function<uint64_t()> memory_bytes;  // shown when given, such as resident_bytes
 };
 
 /// Whether a descriptor (2: stderr) is a terminal.

@@ -20,15 +20,16 @@ TEST(Utf8, EveryCodePointSurvivesEncodingAndDecoding) {
 }
 
 TEST(Utf8, IllFormedBytesAreFoundAtTheirOffset) {
-  const std::pair<std::string, size_t> cases[] = {
-      {"\x80", 0},             // continuation alone
-      {"a\xC3", 1},            // cut
-      {"\xC0\xAF", 0},         // overlong, 2 bytes
-      {"\xE0\x80\xAF", 0},     // overlong, 3 bytes
-      {"\xF0\x80\x80\xAF", 0}, // overlong, 4 bytes
-      {"ab\xED\xA0\x80", 2},   // surrogate
-      {"\xF4\x90\x80\x80", 0}, // above U+10FFFF
-      {"\xF5\x80\x80\x80", 0}, {"\xFF", 0}, {"\xE2\x82 ", 0}};
+  const std::pair<std::string, size_t> cases[] = {{"\x80", 0},              // continuation alone
+                                                  {"a\xC3", 1},             // cut
+                                                  {"\xC0\xAF", 0},          // overlong, 2 bytes
+                                                  {"\xE0\x80\xAF", 0},      // overlong, 3 bytes
+                                                  {"\xF0\x80\x80\xAF", 0},  // overlong, 4 bytes
+                                                  {"ab\xED\xA0\x80", 2},    // surrogate
+                                                  {"\xF4\x90\x80\x80", 0},  // above U+10FFFF
+                                                  {"\xF5\x80\x80\x80", 0},
+                                                  {"\xFF", 0},
+                                                  {"\xE2\x82 ", 0}};
   for (const auto& [text, offset] : cases) {
     EXPECT_EQ(find_invalid_utf8(text), offset) << printable(text);
     EXPECT_THROW(decode_utf8(text), DataError);
@@ -53,7 +54,9 @@ TEST(Utf8, WalkingIllFormedTextEnds) {
 }
 
 TEST(Utf8, ForeignTextIsMadePrintable) {
-  EXPECT_EQ(printable("a\x1b[2J\n\xFF" "b"), "a?[2J??b");
+  EXPECT_EQ(printable("a\x1b[2J\n\xFF"
+                      "b"),
+            "a?[2J??b");
   EXPECT_EQ(printable(std::string(100, 'x'), 5), "xxxxx...");
   EXPECT_EQ(printable("abc\xC3\xBC", 4), "abc...");  // never half a character
   EXPECT_EQ(printable("abc\xC3\xBC", 5), "abc\xC3\xBC");

@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <cstdlib>
-#include <limits>
 #include <new>
 
 #include "kinora/base/error.h"
@@ -14,6 +13,7 @@ namespace kinora {
 namespace {
 
 constexpr size_t kAlignment = 64;
+constexpr size_t kLargestBlock = size_t{1} << 47;  // the address space of a process
 
 thread_local MemoryKind current_kind = MemoryKind::activations;
 
@@ -42,8 +42,7 @@ class CountingAllocator final : public c10::Allocator {
     const c10::Device cpu(c10::DeviceType::CPU);
     if (num_bytes == 0) return {nullptr, nullptr, &free_block, cpu};
     void* block = nullptr;
-    const bool is_too_large = num_bytes > static_cast<size_t>(std::numeric_limits<int64_t>::max()) - sizeof(BlockHead);
-    if (is_too_large || ::posix_memalign(&block, kAlignment, num_bytes + sizeof(BlockHead)) != 0) {
+    if (num_bytes > kLargestBlock || ::posix_memalign(&block, kAlignment, num_bytes + sizeof(BlockHead)) != 0) {
       throw ResourceError(concat("out of memory: ", human_bytes(num_bytes), " more are needed, ",
                                  human_bytes(available_memory_bytes()), " are free"),
                           "ask for fewer frames or a smaller size");

@@ -25,8 +25,9 @@ class CountAs {
   MemoryKind before_;
 };
 
-/// Gives the memory behind an existing tensor another kind, such as caches for what a policy keeps. All tensors that share
-/// the storage follow. Nothing happens to memory that the counting allocator did not make. Not thread-safe per tensor.
+/// Gives the memory behind an existing tensor another kind, such as caches for what a policy keeps. All tensors that
+/// share the storage follow. Nothing happens to memory that the counting allocator did not make. Not thread-safe per
+/// tensor.
 void recount_as(const at::Tensor& tensor, MemoryKind kind);
 
 }  // namespace kinora

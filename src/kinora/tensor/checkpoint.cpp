@@ -27,7 +27,8 @@ constexpr std::string_view kIndexEnd = ".safetensors.index.json";
 // Shard names come from a foreign file. Links are followed only where the Hugging Face cache puts them: from
 // snapshots/REVISION/ into the blobs/ folder beside snapshots/.
 fs::path shard_path(const fs::path& folder, const std::string& name, const std::string& what) {
-  const bool is_plain = !name.empty() && name != "." && name != ".." && name.find_first_of(std::string("/\\\0", 3)) == name.npos;
+  const bool is_plain =
+      !name.empty() && name != "." && name != ".." && name.find_first_of(std::string("/\\\0", 3)) == name.npos;
   if (!is_plain || !name.ends_with(".safetensors")) {
     throw DataError(concat(what, ": \"", printable(name), "\" is not the plain name of a .safetensors file"));
   }
@@ -137,7 +138,8 @@ void Checkpoint::open_index(const fs::path& index) {
   }
   for (const auto& [name, tensor] : tensors_) {
     if (!shard_of.contains(name)) {
-      throw DataError(concat(what, ": tensor \"", name, "\" of '", tensor.file->path().filename().string(), "' is not listed"));
+      throw DataError(
+          concat(what, ": tensor \"", name, "\" of '", tensor.file->path().filename().string(), "' is not listed"));
     }
   }
 }

@@ -138,10 +138,12 @@ TEST_F(CheckpointTest, PicklesAreRefusedWithTheCommandThatConvertsThem) {
   for (const char* name : {"x.pt", "x.pth", "pytorch_model.bin", "x.ckpt"}) {
     put_text(folder_ / name, "PK");
     const std::string of_file = error<UsageError>(folder_ / name);
-    EXPECT_NE(of_file.find("python3 tools/convert.py '" + (folder_ / name).string() + "' '"), std::string::npos) << of_file;
+    EXPECT_NE(of_file.find("python3 tools/convert.py '" + (folder_ / name).string() + "' '"), std::string::npos)
+        << of_file;
     const std::string of_folder = error<UsageError>(folder_);
-    EXPECT_NE(of_folder.find("python3 tools/convert.py '" + folder_.string() + "' '" + folder_.string() + "-safetensors'"),
-              std::string::npos)
+    EXPECT_NE(
+        of_folder.find("python3 tools/convert.py '" + folder_.string() + "' '" + folder_.string() + "-safetensors'"),
+        std::string::npos)
         << of_folder;
     EXPECT_EQ(of_folder, error<UsageError>(folder_ / "").replace(1, folder_.string().size() + 1, folder_.string()));
     fs::remove(folder_ / name);

@@ -87,14 +87,16 @@ void check_finite(const at::Tensor& tensor, std::string_view name) {
   const bool is_eight_bits = tensor.element_size() == 1;  // isfinite has no kernel for them
   const int64_t bad = at::isfinite(is_eight_bits ? tensor.to(at::kFloat) : tensor).logical_not().sum().item<int64_t>();
   if (bad > 0) {
-    throw DataError(concat("tensor \"", name, "\" holds ", bad, " values of ", tensor.numel(), " that are NaN or infinite"));
+    throw DataError(
+        concat("tensor \"", name, "\" holds ", bad, " values of ", tensor.numel(), " that are NaN or infinite"));
   }
 }
 
 void save_tensors(const std::filesystem::path& path, const NamedTensors& tensors, const Metadata& metadata) {
   std::vector<const NamedTensors::value_type*> order;
   for (const auto& named : tensors) {
-    if (!named.second.defined()) throw UsageError(concat("tensor \"", named.first, "\" is undefined and cannot be saved"));
+    if (!named.second.defined())
+      throw UsageError(concat("tensor \"", named.first, "\" is undefined and cannot be saved"));
     order.push_back(&named);
   }
   std::stable_sort(order.begin(), order.end(),

@@ -6,7 +6,8 @@
 namespace kinora {
 
 std::string_view memory_kind_name(MemoryKind kind) {
-  constexpr std::array<std::string_view, kNumMemoryKinds> kNames = {"weights", "activations", "caches", "scratch", "mapped"};
+  constexpr std::array<std::string_view, kNumMemoryKinds> kNames = {"weights", "activations", "caches", "scratch",
+                                                                    "mapped"};
   return kNames[static_cast<size_t>(kind)];
 }
 

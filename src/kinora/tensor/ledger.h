@@ -1,5 +1,5 @@
-// Who holds how much memory. A plain object that the program makes and passes around; counting is thread-safe and cheap.
-// The counting allocator (allocator.h) feeds it with every tensor; what else takes memory holds a `Held`.
+// Who holds how much memory. A plain object that the program makes and passes around; counting is thread-safe and
+// cheap. The counting allocator (allocator.h) feeds it with every tensor; what else takes memory holds a `Held`.
 #pragma once
 
 #include <array>
@@ -55,7 +55,8 @@ class Held {
     ledger.add(kind, bytes);
   }
   ~Held() { reset(); }
-  Held(Held&& other) noexcept : ledger_(std::exchange(other.ledger_, nullptr)), kind_(other.kind_), bytes_(other.bytes_) {}
+  Held(Held&& other) noexcept
+      : ledger_(std::exchange(other.ledger_, nullptr)), kind_(other.kind_), bytes_(other.bytes_) {}
   Held& operator=(Held&& other) noexcept {
     reset();
     ledger_ = std::exchange(other.ledger_, nullptr);
@@ -75,8 +76,8 @@ class Held {
 };
 
 /// How well the ledger explains the process: (baseline + counted peak) / peak resident bytes; 1 is exact, below 1 the
-/// process took memory that nobody counted. `baseline_resident` is resident_bytes() before the work, when the ledger was
-/// empty; reset_peak_resident() there makes the two peaks cover the same time. 0 where the system does not tell.
+/// process took memory that nobody counted. `baseline_resident` is resident_bytes() before the work, when the ledger
+/// was empty; reset_peak_resident() there makes the two peaks cover the same time. 0 where the system does not tell.
 double explained_share(const Ledger& ledger, uint64_t baseline_resident);
 
 }  // namespace kinora

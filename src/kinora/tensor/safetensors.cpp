@@ -32,8 +32,8 @@ std::string name_fault(std::string_view name) {
   return "";
 }
 
-// Reads the header event by event: a tree would take ten times the header's memory before the first check, keep the last
-// of two equal keys, and turn 2.0 into 2.
+// Reads the header event by event: a tree would take ten times the header's memory before the first check, keep the
+// last of two equal keys, and turn 2.0 into 2.
 class HeaderReader : public nlohmann::json_sax<json> {
  public:
   HeaderReader(std::string_view what, SafetensorsHeader& out) : what_(what), out_(out) {}
@@ -47,7 +47,8 @@ class HeaderReader : public nlohmann::json_sax<json> {
   bool number_unsigned(uint64_t value) override {
     if (place_ == Place::shape) {
       if (entry_.shape.size() >= kMaxRank) fail(concat("has more than ", kMaxRank, " dimensions"));
-      if (value > static_cast<uint64_t>(kMaxDim)) fail(concat("has a dimension of ", value, ", at most 2^48 is accepted"));
+      if (value > static_cast<uint64_t>(kMaxDim))
+        fail(concat("has a dimension of ", value, ", at most 2^48 is accepted"));
       entry_.shape.push_back(static_cast<int64_t>(value));
     } else if (place_ == Place::offsets) {
       if (num_offsets_ >= 2) fail("has more than two data_offsets");
@@ -62,7 +63,8 @@ class HeaderReader : public nlohmann::json_sax<json> {
     if (place_ == Place::metadata) {
       metadata_bytes_ += value.size();
       if (metadata_bytes_ > kMaxMetadataBytes) refuse("__metadata__ is larger than 1 MiB");
-      if (!out_.metadata.emplace(std::move(key_), std::move(value)).second) refuse("a key occurs twice in __metadata__");
+      if (!out_.metadata.emplace(std::move(key_), std::move(value)).second)
+        refuse("a key occurs twice in __metadata__");
       return true;
     }
     if (place_ != Place::entry || key_ != "dtype") unexpected("a string");
@@ -92,8 +94,8 @@ class HeaderReader : public nlohmann::json_sax<json> {
 
   bool end_object() override {
     if (place_ == Place::entry) {
-      for (const auto& [is_there, field] : {std::pair{has_dtype_, "dtype"}, std::pair{has_shape_, "shape"},
-                                            std::pair{has_offsets_, "data_offsets"}}) {
+      for (const auto& [is_there, field] :
+           {std::pair{has_dtype_, "dtype"}, std::pair{has_shape_, "shape"}, std::pair{has_offsets_, "data_offsets"}}) {
         if (!is_there) fail(concat("has no ", field));
       }
       if (num_offsets_ != 2) fail(concat("has ", num_offsets_, " data_offsets instead of two"));
@@ -196,8 +198,8 @@ void check_layout(std::vector<TensorEntry>& tensors, uint64_t data_bytes, std::s
   uint64_t at = 0;
   for (const TensorEntry& entry : tensors) {
     if (entry.begin != at) {
-      throw DataError(concat(what, ": tensor \"", entry.name, "\" begins at byte ", entry.begin, " of the data, expected ", at,
-                             entry.begin < at ? " (tensors overlap)" : " (a gap)"),
+      throw DataError(concat(what, ": tensor \"", entry.name, "\" begins at byte ", entry.begin,
+                             " of the data, expected ", at, entry.begin < at ? " (tensors overlap)" : " (a gap)"),
                       kFetchAgain);
     }
     at = entry.end;
@@ -225,7 +227,8 @@ std::string shape_text(std::span<const int64_t> shape) {
   return out + "]";
 }
 
-SafetensorsHeader parse_safetensors_header(std::span<const std::byte> head, uint64_t file_bytes, std::string_view what) {
+SafetensorsHeader parse_safetensors_header(std::span<const std::byte> head, uint64_t file_bytes,
+                                           std::string_view what) {
   const auto refuse = [&](const auto&... fault) { throw DataError(concat(what, ": ", fault...), kFetchAgain); };
   if (file_bytes < kLengthBytes || head.size() < kLengthBytes) {
     refuse("not a safetensors file: ", file_bytes, " bytes, at least 8 are needed");
@@ -273,13 +276,15 @@ std::span<const std::byte> SafetensorsFile::bytes(const TensorEntry& entry) cons
 
 void SafetensorsFile::check_unchanged() const {
   if (map_.changed()) {
-    throw DataError(concat("'", path().string(), "' was changed while it was read"), "load it again when it is complete");
+    throw DataError(concat("'", path().string(), "' was changed while it was read"),
+                    "load it again when it is complete");
   }
 }
 
 namespace {
 
-std::string make_header(std::span<const SafetensorsWriter::Spec> tensors, const Metadata& metadata, uint64_t& data_bytes) {
+std::string make_header(std::span<const SafetensorsWriter::Spec> tensors, const Metadata& metadata,
+                        uint64_t& data_bytes) {
   const auto refuse = [](const auto&... fault) { throw UsageError(concat("safetensors: ", fault...)); };
   if (tensors.size() > kMaxTensors) refuse(tensors.size(), " tensors, at most ", kMaxTensors, " fit in a file");
   const auto quoted = [](const std::string& text) {
@@ -307,7 +312,8 @@ std::string make_header(std::span<const SafetensorsWriter::Spec> tensors, const 
     if (const std::string fault = name_fault(tensor.name); !fault.empty()) {
       refuse("tensor name \"", printable(tensor.name), "\" ", fault);
     }
-    if (tensor.name == "__metadata__" || !names.insert(tensor.name).second) refuse("\"", tensor.name, "\" occurs twice");
+    if (tensor.name == "__metadata__" || !names.insert(tensor.name).second)
+      refuse("\"", tensor.name, "\" occurs twice");
     uint64_t bytes = 0;
     const bool is_sized = tensor_num_bytes(tensor.shape, tensor.dtype, bytes);
     if (!is_sized || tensor.shape.size() > kMaxRank || __builtin_add_overflow(at, bytes, &data_bytes)) {
@@ -357,13 +363,14 @@ void SafetensorsWriter::commit() {
   file_.commit();
 }
 
-void write_safetensors(const std::filesystem::path& path, std::span<const TensorBytes> tensors, const Metadata& metadata) {
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorBytes> tensors,
+                       const Metadata& metadata) {
   std::vector<SafetensorsWriter::Spec> specs;
   for (const TensorBytes& tensor : tensors) {
     uint64_t need = 0;
     if (!tensor_num_bytes(tensor.shape, tensor.dtype, need) || need != tensor.bytes.size()) {
-      throw UsageError(concat("safetensors: \"", printable(tensor.name), "\" of shape ", shape_text(tensor.shape), " as ",
-                              dtype_name(tensor.dtype), " does not have ", tensor.bytes.size(), " bytes"));
+      throw UsageError(concat("safetensors: \"", printable(tensor.name), "\" of shape ", shape_text(tensor.shape),
+                              " as ", dtype_name(tensor.dtype), " does not have ", tensor.bytes.size(), " bytes"));
     }
     specs.push_back({tensor.name, tensor.dtype, tensor.shape});
   }

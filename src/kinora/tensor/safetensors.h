@@ -1,5 +1,6 @@
-// The safetensors format (huggingface/safetensors, format description): 8 bytes of header length, a JSON header, the data.
-// Everything is checked before data is touched or memory is taken for it; no ATen, tensors are spans into the mapping.
+// The safetensors format (huggingface/safetensors, format description): 8 bytes of header length, a JSON header, the
+// data. Everything is checked before data is touched or memory is taken for it; no ATen, tensors are spans into the
+// mapping.
 #pragma once
 
 #include <cstddef>
@@ -43,7 +44,8 @@ struct SafetensorsHeader {
 /// is shorter, all of it. `what` names the file in errors. Throws DataError naming tensor, expected and found.
 SafetensorsHeader parse_safetensors_header(std::span<const std::byte> head, uint64_t file_bytes, std::string_view what);
 
-/// Bytes of a tensor; false when the product does not fit in 63 bits or a size is negative. The one place that multiplies.
+/// Bytes of a tensor; false when the product does not fit in 63 bits or a size is negative. The one place that
+/// multiplies.
 bool tensor_num_bytes(std::span<const int64_t> shape, DType dtype, uint64_t& bytes);
 
 /// "[2, 3]" for messages.
