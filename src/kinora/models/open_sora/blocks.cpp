@@ -1,0 +1,156 @@
+#include "kinora/models/open_sora/blocks.h"
+
+#include <cmath>
+#include <utility>
+
+#include "kinora/base/error.h"
+#include "kinora/ops/attention.h"
+#include "kinora/ops/residual.h"
+
+namespace kinora::models::open_sora {
+namespace {
+
+std::optional<RmsNorm> norm_if(bool wanted, const Scope& scope, int64_t width) {
+  if (!wanted) return std::nullopt;
+  return RmsNorm(scope, width);
+}
+
+Init table_init(int64_t width) { return init::normal(1 / std::sqrt(static_cast<double>(width))); }
+
+/// The temporal half starts as the identity: a model trained on images learns motion without forgetting them.
+Init last_init(Axis along) { return along == Axis::frames ? Init(init::zeros) : Init(init::xavier_uniform); }
+
+}  // namespace
+
+SelfAttention::SelfAttention(const Scope& scope, int64_t width, int64_t heads, const Options& options)
+    : head_dim_(width / heads),
+      norm_after_rotary_(options.norm_after_rotary),
+      qkv_(scope / "qkv", width, 3 * width),
+      q_norm_(norm_if(options.qk_norm, scope / "q_norm", head_dim_)),
+      k_norm_(norm_if(options.qk_norm, scope / "k_norm", head_dim_)),
+      proj_(scope / "proj", width, width, {.init = options.proj_init}) {}
+
+Tensor SelfAttention::prepare(const Run& run, const Tensor& heads, const std::optional<RmsNorm>& norm, const Rotary* rotary) const {
+  std::optional<Tensor> weight, cos, sin;
+  if (norm) weight = run.weights->get(norm->weight());
+  if (rotary) cos = rotary->cos, sin = rotary->sin;
+  const double eps = norm ? norm->eps() : 0;
+  if (!norm_after_rotary_) return ops::qk_norm_rotary(heads, weight, std::nullopt, eps, cos, sin);
+  const Tensor rotated = ops::qk_norm_rotary(heads, std::nullopt, std::nullopt, eps, cos, sin);
+  return ops::qk_norm_rotary(rotated, weight, std::nullopt, eps, std::nullopt, std::nullopt);
+}
+
+Tensor SelfAttention::operator()(const Run& run, const Tensor& x, Axis along, const Rotary* rotary) const {
+  const int64_t batch = x.size(0), frames = x.size(1), rows = x.size(2);
+  const Tensor qkv = qkv_(run, x);
+  const int64_t heads = qkv.size(3) / (3 * head_dim_);  // fewer than the model's where weights are sharded
+  const Tensor split = qkv.view({batch, frames, rows, 3, heads, head_dim_});
+  const bool in_frame = along == Axis::rows;
+  const Tensor by_head = in_frame ? split.permute({3, 0, 1, 4, 2, 5}) : split.permute({3, 0, 2, 4, 1, 5});
+  const auto stream = [&](int64_t which) { return by_head.select(0, which).flatten(0, 1); };  // [B T or B S, A, rows, D]
+  Tensor out = stream(2);
+  if (out.size(2) > 1) {  // a row alone attends to itself
+    out = ops::attention(prepare(run, stream(0), q_norm_, rotary), prepare(run, stream(1), k_norm_, rotary), out);
+  }
+  const Tensor unmerged = out.unflatten(0, {batch, in_frame ? frames : rows});
+  const Tensor home = in_frame ? unmerged.permute({0, 1, 3, 2, 4}) : unmerged.permute({0, 3, 1, 2, 4});
+  return proj_(run, home.reshape({batch, frames, rows, heads * head_dim_}));
+}
+
+CrossAttention::CrossAttention(const Scope& scope, int64_t width, int64_t heads, Init proj_init)
+    : head_dim_(width / heads),
+      q_(scope / "q_linear", width, width),
+      kv_(scope / "kv_linear", width, 2 * width),
+      proj_(scope / "proj", width, width, {.init = std::move(proj_init)}) {}
+
+Tensor CrossAttention::keys_values(const Run& run, const Tensor& tokens) const { return kv_(run, tokens); }
+
+Tensor CrossAttention::operator()(const Run& run, const Tensor& x, const Tensor& keys_values, at::IntArrayRef lengths) const {
+  const Tensor q = q_(run, x).view({x.size(0), x.size(1) * x.size(2), -1, head_dim_}).transpose(1, 2);
+  const Tensor kv = keys_values.view({keys_values.size(1), 2, -1, head_dim_}).permute({1, 2, 0, 3});  // [2, A, tokens, D]
+  const Tensor out = ops::attention_packed(q, kv.select(0, 0), kv.select(0, 1), lengths);
+  return proj_(run, out.transpose(1, 2).reshape({x.size(0), x.size(1), x.size(2), -1}));
+}
+
+Block::Block(const Scope& scope, const STDiT3Config& config, Axis along, int index)
+    : along_(along),
+      index_(index),
+      attn_path_((scope / "attn").path()),
+      cross_path_((scope / "cross_attn").path()),
+      mlp_path_((scope / "mlp").path()),
+      scale_shift_(scope.param("scale_shift_table", {6, config.hidden_size}, {.init = table_init(config.hidden_size)})),
+      norm_(scope, config.hidden_size, {.eps = 1e-6, .weight = false}),
+      attn_(scope / "attn", config.hidden_size, config.num_heads,
+            {.qk_norm = config.qk_norm, .norm_after_rotary = config.qk_norm_legacy, .proj_init = last_init(along)}),
+      cross_(scope / "cross_attn", config.hidden_size, config.num_heads, last_init(along)),
+      mlp_(scope / "mlp" / "fc1", scope / "mlp" / "fc2", config.hidden_size, config.mlp_size(), config.hidden_size,
+           ops::Activation::gelu_tanh, {.init = last_init(along)}) {}
+
+Block::Modulation Block::modulation(const Run& run, const Conditioning& c, int64_t first) const {
+  const Tensor table = run.weights->get(scale_shift_).narrow(0, first, 3);
+  const auto three = [&](const Tensor& time) { return (table + time.narrow(1, first, 3)).unsqueeze(2).unsqueeze(2); };
+  Tensor m = three(c.time);  // [B, 3, 1, 1, C]
+  if (c.frame_mask.defined()) m = at::where(c.frame_mask.unsqueeze(1), m, three(c.time_zero));
+  return {m.select(1, 0), m.select(1, 1), m.select(1, 2)};
+}
+
+/// x plus what a sublayer adds, through both points of its site. Without a policy nobody wants the product with the gate, so
+/// the sum takes it in; the bits are the same.
+template <typename Modulate, typename Compute>
+Tensor Block::add_sublayer(const Run& run, const Tensor& x, SiteKey key, Modulate modulate, Compute compute) const {
+  if (!run.policy) {
+    const Modulation m = modulate();
+    const Tensor y = compute(m);
+    return ops::add_residual(x, y, m.gate.defined() ? std::optional<Tensor>(m.gate) : std::nullopt);
+  }
+  key.point = Point::residual;
+  return ops::add_residual(x, site_tensor(run, key, [&]() -> Tensor {
+    const Modulation m = modulate();
+    SiteKey inner = key;
+    inner.point = Point::module;
+    const Tensor y = site_tensor(run, inner, [&] { return compute(m); });
+    return m.gate.defined() ? y * m.gate : y;
+  }));
+}
+
+Tensor Block::operator()(const Run& run, const Tensor& input, const Conditioning& c) const {
+  const Kind kind = along_ == Axis::rows ? Kind::spatial : Kind::temporal;
+  const auto attend = [&](const Modulation& m) -> Tensor {
+    const auto whole = [&](Streams in) -> Streams { return {attn_(run, in[0], along_, along_ == Axis::frames ? &c.rotary : nullptr)}; };
+    return run.layout->with_whole(along_, c.extent, {norm_(run, input, m.scale, m.shift)}, whole)[0];
+  };
+  Tensor x = add_sublayer(run, input, {attn_path_, index_, kind, Point::module}, [&] { return modulation(run, c, 0); }, attend);
+
+  const auto read = [&](const Modulation&) {
+    const Tensor kv = c.caption.keys_values.empty() ? cross_.keys_values(run, c.caption.tokens) : c.caption.keys_values.at(index_);
+    return cross_(run, x, kv, c.caption.lengths);
+  };
+  x = add_sublayer(run, x, {cross_path_, index_, Kind::cross, Point::module}, [] { return Modulation{}; }, read);
+
+  const auto think = [&](const Modulation& m) { return mlp_(run, norm_(run, x, m.scale, m.shift)); };
+  return add_sublayer(run, x, {mlp_path_, index_, Kind::mlp, Point::module}, [&] { return modulation(run, c, 3); }, think);
+}
+
+Tensor Block::modulated_input(const Run& run, const Tensor& x, const Conditioning& c) const {
+  const Modulation m = modulation(run, c, 0);
+  return norm_(run, x, m.scale, m.shift);
+}
+
+FinalLayer::FinalLayer(const Scope& scope, int64_t width, int64_t outputs)
+    : scale_shift_(scope.param("scale_shift_table", {2, width}, {.init = table_init(width)})),
+      norm_(scope, width, {.eps = 1e-6, .weight = false}),
+      linear_(scope / "linear", width, outputs) {}
+
+Tensor FinalLayer::operator()(const Run& run, const Tensor& x, const Conditioning& c) const {
+  const Tensor table = run.weights->get(scale_shift_);
+  const auto modulated = [&](const Tensor& rows, const Tensor& embed) {
+    const Tensor m = (table + embed.unsqueeze(1)).unsqueeze(2).unsqueeze(2);  // [B, 2, 1, 1, C]
+    return norm_(run, rows, m.select(1, 1), m.select(1, 0));
+  };
+  Tensor y = modulated(x, c.embed);
+  // Given frames are normed again after the modulation for the others: the published weights were trained like this.
+  if (c.frame_mask.defined()) y = at::where(c.frame_mask, y, modulated(y, c.embed_zero));
+  return linear_(run, y);
+}
+
+}  // namespace kinora::models::open_sora
