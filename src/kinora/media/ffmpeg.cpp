@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kDecoderMemoryBytes = uint64_t{6} << 30;
 constexpr uint64_t kDecoderCpuSeconds = 1800;
-constexpr size_t kMaxProbeBytes = size_t{4} << 20;
+constexpr size_t kMaxProbeBytes = size_t{8} << 20;
 constexpr std::array kPresets = {"ultrafast", "superfast", "veryfast", "faster",  "fast",
                                  "medium",    "slow",      "slower",   "veryslow"};
 

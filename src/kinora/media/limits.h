@@ -14,7 +14,7 @@ inline constexpr int64_t kMaxSide = 8192;
 inline constexpr int64_t kMaxPixels = 33'000'000;
 inline constexpr int64_t kMaxFrames = 1024;
 inline constexpr int64_t kMaxClipBytes = int64_t{1} << 30;  ///< decoded, 3 bytes a pixel
-inline constexpr size_t kMaxMetadataBytes = size_t{1} << 20;
+inline constexpr size_t kMaxMetadataBytes = size_t{2} << 20;
 
 /// Throws Failure (DataError for a file, UsageError for a caller's frames) when the clip is empty or over a limit.
 template <typename Failure>

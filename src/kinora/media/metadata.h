@@ -23,7 +23,7 @@ struct Metadata {
 /// Throws UsageError when settings is no JSON object.
 std::string to_json(const Metadata& metadata);
 
-/// Reads what to_json wrote. Text that is something else (a foreign file's comment, damage, over 1 MiB, nested deeply)
+/// Reads what to_json wrote. Text that is something else (a foreign file's comment, damage, over 2 MiB, nested deeply)
 /// gives empty metadata: a file is not refused for its comment.
 Metadata metadata_from_json(std::string_view text);
 

@@ -41,7 +41,7 @@ TEST(Metadata, SettingsMustBeAnObject) {
 TEST(Metadata, ForeignCommentsGiveNothing) {
   for (const std::string& text : {std::string("a holiday"), std::string("[1, 2]"), std::string(1000, '['),
                                   std::string("{\"prompt\": 5, \"seed\": -1, \"clip\": []}"),
-                                  std::string("{\"prompt\": \"") + std::string(2 << 20, 'x') + "\"}"}) {
+                                  std::string("{\"prompt\": \"") + std::string(3 << 20, 'x') + "\"}"}) {
     const Metadata got = metadata_from_json(text);
     EXPECT_TRUE(got.prompt.empty());
     EXPECT_FALSE(got.seed.has_value());

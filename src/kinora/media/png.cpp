@@ -18,6 +18,8 @@ namespace {
 // of libpng hold only plain data, and everything that owns memory lives in the caller's Job.
 constexpr size_t kMessageBytes = 160;
 constexpr size_t kMaxPngBytes = size_t{256} << 20;
+constexpr size_t kMaxChunkBytes = size_t{2} << 20;  // of any chunk but the pixels', packed and unpacked
+constexpr int kMaxTextChunks = 64;
 
 struct WriteJob {
   const Frames* frames = nullptr;
@@ -119,8 +121,8 @@ bool run(ReadJob& job) {
     return false;
   }
   png_set_user_limits(png, kMaxSide, kMaxSide);
-  png_set_chunk_cache_max(png, 256);
-  png_set_chunk_malloc_max(png, png_alloc_size_t{8} << 20);
+  png_set_chunk_cache_max(png, kMaxTextChunks);
+  png_set_chunk_malloc_max(png, kMaxChunkBytes);
   png_set_crc_action(png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
   png_set_read_fn(png, &job, take_bytes);
   png_read_info(png, info);
@@ -148,6 +150,26 @@ bool run(ReadJob& job) {
   if (job.out_of_memory) png_error(png, "out of memory");
   png_destroy_read_struct(&png, &info, nullptr);
   return true;
+}
+
+uint32_t big_endian(const uint8_t* bytes) {
+  return uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 | uint32_t{bytes[2]} << 8 | bytes[3];
+}
+
+/// Walks the chunks (length, kind, data, checksum) before libpng sees them: it allocates what a text chunk claims, up
+/// to 2 GiB, although the file ends before.
+void check_chunks(std::span<const uint8_t> bytes, std::string_view name) {
+  for (size_t at = 8; at < bytes.size();) {
+    const size_t left = bytes.size() - at;
+    const size_t length = left >= 12 ? big_endian(&bytes[at]) : 0;
+    if (left < 12 || length > left - 12) throw DataError(concat("'", name, "' is damaged: the PNG ends too early"));
+    const bool is_pixels = std::memcmp(&bytes[at + 4], "IDAT", 4) == 0;
+    if (!is_pixels && length > kMaxChunkBytes)
+      throw DataError(concat("'", name, "': a PNG chunk of ", length, " bytes"));
+    if (std::memcmp(&bytes[at + 4], "IEND", 4) == 0) return;
+    at += 12 + length;
+  }
+  throw DataError(concat("'", name, "' is damaged: the PNG ends too early"));
 }
 
 bool is_ascii(std::string_view text) {
@@ -188,6 +210,7 @@ Picture decode_png(std::span<const uint8_t> bytes, std::string_view name) {
   ReadJob job;
   job.bytes = bytes;
   if (bytes.size() < 8 || png_sig_cmp(bytes.data(), 0, 8) != 0) throw DataError(concat("'", name, "' is no PNG file"));
+  check_chunks(bytes, name);
   if (!run(job)) {
     if (job.out_of_memory) throw ResourceError(concat("'", name, "': not enough memory for the picture"));
     throw DataError(concat("'", name, "' is damaged or no PNG that can be read: ", job.message));

@@ -1,6 +1,7 @@
 #include "kinora/media/png.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include "kinora/base/error.h"
 #include "kinora/base/file.h"
@@ -65,6 +66,17 @@ TEST(Png, APictureOverTheLimitsIsRefusedBeforeItIsAllocated) {
   EXPECT_THROW(decode_png(with_size(1, 8193)), DataError);
   EXPECT_THROW(decode_png(with_size(8192, 8192)), DataError);
   EXPECT_THROW(decode_png(with_size(0, 4)), DataError);
+}
+
+TEST(Png, AChunkThatClaimsMoreThanTheFileHasIsRefusedBeforeItIsAllocated) {
+  std::vector<uint8_t> bytes = encode_png(make_frames(1, 4, 4), 0, {{"Title", "text"}});
+  bytes[33] = 0x6e;  // the length of the text chunk: 1.8 GB
+  rusage before{}, after{};
+  ::getrusage(RUSAGE_SELF, &before);
+  EXPECT_THROW(decode_png(bytes), DataError);
+  ::getrusage(RUSAGE_SELF, &after);
+  EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 8192);  // KiB
+  EXPECT_THROW(decode_png(encode_png(make_frames(1, 4, 4), 0, {{"Title", std::string(3 << 20, 'x')}})), DataError);
 }
 
 TEST(Png, CallersMistakesAreUsageErrors) {
