@@ -1,63 +1,31 @@
 #include "kinora/parity/case.h"
 
 #include <cmath>
-#include <cstring>
 #include <limits>
+#include <memory>
+#include <utility>
 
 #include "kinora/base/error.h"
-#include "kinora/base/file.h"
 #include "kinora/parity/recipe.h"
+#include "kinora/tensor/convert.h"
 #include "kinora/tensor/random.h"
 
 namespace kinora::parity {
 namespace {
 
-constexpr uint64_t kMaxFileBytes = uint64_t{64} << 20;
 constexpr JsonLimits kCaseLimits{.max_bytes = size_t{16} << 20, .max_depth = 64};
 
-struct StoredDtype {
-  std::string_view name;
-  at::ScalarType type;
-};
-constexpr StoredDtype kStoredDtypes[] = {
-    {"F64", at::kDouble}, {"F32", at::kFloat}, {"F16", at::kHalf}, {"BF16", at::kBFloat16}, {"I64", at::kLong},
-    {"I32", at::kInt},    {"I16", at::kShort}, {"I8", at::kChar},  {"U8", at::kByte},       {"BOOL", at::kBool}};
-
-/// The tensors of a safetensors file in memory; `note` gets the metadata entry "case".
-std::map<std::string, Tensor> read_tensors(const std::string& bytes, const std::string& what, std::string& note) {
-  uint64_t header_size = 0;
-  if (bytes.size() < sizeof header_size) {
-    throw DataError(concat(what, " is no safetensors file: it has ", bytes.size(), " bytes"));
+/// Copies, so that a runner may write into them; `note` gets the metadata entry "case".
+std::map<std::string, Tensor> read_tensors(const std::filesystem::path& path, std::string& note) {
+  const auto file = std::make_shared<const SafetensorsFile>(path);
+  const auto found = file->metadata().find("case");
+  if (found == file->metadata().end()) {
+    throw DataError(concat(path.string(), " is no parity case: its metadata has no entry \"case\""));
   }
-  std::memcpy(&header_size, bytes.data(), sizeof header_size);
-  if (header_size > bytes.size() - sizeof header_size) {
-    throw DataError(concat(what, " is cut or no safetensors file: its header does not fit"));
-  }
-  const std::string_view all(bytes);
-  const Json header = parse_json(all.substr(sizeof header_size, header_size), kCaseLimits, what);
-  const std::string_view data = all.substr(sizeof header_size + header_size);
+  note = found->second;
   std::map<std::string, Tensor> tensors;
-  for (const auto& [name, entry] : JsonObject(header, what).json().items()) {
-    if (name == "__metadata__") {
-      note = JsonObject(entry, what).require_string("case");
-      continue;
-    }
-    const JsonObject fields(entry, concat(what, ": ", name));
-    const std::string dtype = fields.require_string("dtype");
-    const std::vector<int64_t> shape = fields.require_ints("shape", 0, 1 << 28);
-    const std::vector<int64_t> range = fields.require_ints("data_offsets", 0);
-    const auto* known = std::find_if(std::begin(kStoredDtypes), std::end(kStoredDtypes), [&](const auto& d) { return d.name == dtype; });
-    if (known == std::end(kStoredDtypes)) throw DataError(concat(what, ": ", name, " has the unknown dtype ", dtype));
-    uint64_t size = c10::elementSize(known->type);
-    for (const int64_t n : shape) size = n != 0 && size > kMaxFileBytes / static_cast<uint64_t>(n) ? kMaxFileBytes + 1 : size * static_cast<uint64_t>(n);
-    if (range.size() != 2 || range[1] < range[0] || static_cast<uint64_t>(range[1]) > data.size() ||
-        static_cast<uint64_t>(range[1] - range[0]) != size) {
-      throw DataError(concat(what, ": ", name, " lies outside the file, which is cut or damaged"));
-    }
-    Tensor tensor = at::empty(shape, known->type);
-    if (size > 0) std::memcpy(tensor.mutable_data_ptr(), data.data() + range[0], size);
-    tensors.emplace(name, tensor);
-  }
+  for (const TensorEntry& entry : file->tensors()) tensors.emplace(entry.name, load_tensor(file, entry).clone());
+  file->check_unchanged();
   return tensors;
 }
 
@@ -76,12 +44,14 @@ Expected read_expected(const JsonObject& spec, const std::map<std::string, Tenso
   double elements = 1;  // double: sizes of a damaged file may overflow an integer
   for (const int64_t n : out.shape) elements *= static_cast<double>(n);
   if (std::ceil(elements / static_cast<double>(out.stride)) != static_cast<double>(out.stored.numel())) {
-    throw DataError(concat(spec.what(), " stores ", out.stored.numel(), " values, which does not fit its shape and stride"));
+    throw DataError(
+        concat(spec.what(), " stores ", out.stored.numel(), " values, which does not fit its shape and stride"));
   }
   return out;
 }
 
-void fill_flat(const Json& value, std::vector<double>& flat, std::vector<int64_t>& shape, size_t depth, const std::string& name) {
+void fill_flat(const Json& value, std::vector<double>& flat, std::vector<int64_t>& shape, size_t depth,
+               const std::string& name) {
   const auto ragged = [&] { return DataError(concat("the input '", name, "' is no even array of numbers")); };
   if (!value.is_array()) {
     if (depth != shape.size() || !(value.is_number() || value.is_boolean())) throw ragged();
@@ -107,8 +77,9 @@ Tensor json_tensor(const Json& value, at::ScalarType dtype, const std::string& n
 }  // namespace
 
 at::ScalarType dtype_of(std::string_view name) {
-  constexpr StoredDtype kNames[] = {{"float64", at::kDouble}, {"float32", at::kFloat}, {"float16", at::kHalf}, {"bfloat16", at::kBFloat16},
-                                    {"int64", at::kLong},     {"int32", at::kInt},     {"uint8", at::kByte},   {"bool", at::kBool}};
+  constexpr std::pair<std::string_view, at::ScalarType> kNames[] = {
+      {"float64", at::kDouble}, {"float32", at::kFloat}, {"float16", at::kHalf}, {"bfloat16", at::kBFloat16},
+      {"int64", at::kLong},     {"int32", at::kInt},     {"uint8", at::kByte},   {"bool", at::kBool}};
   for (const auto& [word, type] : kNames) {
     if (word == name) return type;
   }
@@ -186,8 +157,8 @@ ResidentWeights Case::weights(const Params& params, const std::string& prefix) c
     const auto listed = listed_weights.find(name);
     if (listed != listed_weights.end()) {
       if (listed->second.shape != param.shape) {
-        throw DataError(concat("the weight '", name, "' is ", at::IntArrayRef(listed->second.shape), " in the case and ",
-                               at::IntArrayRef(param.shape), " in the model"));
+        throw DataError(concat("the weight '", name, "' is ", at::IntArrayRef(listed->second.shape),
+                               " in the case and ", at::IntArrayRef(param.shape), " in the model"));
       }
       tensors.push_back(weight(name));
     } else if (params.options(param.id).optional) {
@@ -213,8 +184,7 @@ Case read_case(const std::filesystem::path& file) {
   out.file = file;
   const std::string what = file.string();
   std::string note;
-  out.file_tensors = read_tensors(read_file(file, kMaxFileBytes), what, note);
-  if (note.empty()) throw DataError(concat(what, " is no parity case: its metadata has no entry \"case\""));
+  out.file_tensors = read_tensors(file, note);
   const Json parsed = parse_json(note, kCaseLimits, what);
   const JsonObject meta(parsed, what);
   out.cls = meta.require_string("cls");
@@ -232,7 +202,8 @@ Case read_case(const std::filesystem::path& file) {
     for (const Json& entry : meta.require_array("weights")) {
       const JsonObject weight(entry, concat(what, ": weights"));
       const std::string name = weight.require_string("name");
-      out.listed_weights[name] = {weight.require_ints("shape", 0), weight.number_or("scale", 1), weight.number_or("shift", 0)};
+      out.listed_weights[name] = {weight.require_ints("shape", 0), weight.number_or("scale", 1),
+                                  weight.number_or("shift", 0)};
       out.weight_order.push_back(name);
     }
   }

@@ -35,19 +35,22 @@ struct Comparer {
   void tensor(const std::string& name, const Expected& want, const Tensor& got) {
     if (!got.defined()) return note(HUGE_VAL, concat(name, ": not computed"));
     if (got.sizes() != at::IntArrayRef(want.shape)) {
-      return note(HUGE_VAL, concat(name, ": shape ", sizes(got.sizes()), " where the reference has ", sizes(want.shape)));
+      return note(HUGE_VAL,
+                  concat(name, ": shape ", sizes(got.sizes()), " where the reference has ", sizes(want.shape)));
     }
     const Tensor flat = got.detach().to(at::kCPU).reshape({-1});
     const Tensor kept = want.stride == 1 ? flat : flat.slice(0, 0, c10::nullopt, want.stride);
-    const bool exact = !at::isFloatingType(want.stored.scalar_type());
-    if (exact) {
-      const int64_t wrong = at::ne(kept.to(at::kDouble), want.stored.to(at::kDouble)).sum().item<int64_t>();
-      if (wrong > 0) note(HUGE_VAL, concat(name, ": ", wrong, " of ", kept.numel(), " integers differ"));
+    if (!at::isFloatingType(want.stored.scalar_type())) {
+      // float64 holds what a float output can be; integers keep their 64 bits.
+      const at::ScalarType common = at::isFloatingType(kept.scalar_type()) ? at::kDouble : at::kLong;
+      const int64_t wrong = at::ne(kept.to(common), want.stored.to(common)).sum().item<int64_t>();
+      if (wrong > 0) return note(HUGE_VAL, concat(name, ": ", wrong, " of ", kept.numel(), " integers differ"));
     }
     const Tensor whole = flat.to(at::kDouble);
     if (!at::isfinite(whole).all().item<bool>()) return note(HUGE_VAL, concat(name, ": not finite"));
     const Tensor expected = want.stored.to(at::kDouble);
-    const double distance = relative((kept.to(at::kDouble) - expected).norm().item<double>(), expected.norm().item<double>());
+    const double distance =
+        relative((kept.to(at::kDouble) - expected).norm().item<double>(), expected.norm().item<double>());
     const double norm = relative(std::abs(whole.norm().item<double>() - want.norm), std::abs(want.norm));
     check(name, "error", distance);
     check(name, "norm off by", norm);
@@ -118,7 +121,9 @@ Json to_json(const Summary& summary) {
   constexpr const char* kOutcomes[] = {"passed", "failed", "skipped"};
   Json cases = Json::array();
   for (const CaseReport& report : summary.cases) {
-    Json entry{{"file", report.file.string()}, {"class", report.cls}, {"method", report.method},
+    Json entry{{"file", report.file.string()},
+               {"class", report.cls},
+               {"method", report.method},
                {"outcome", kOutcomes[static_cast<int>(report.outcome)]}};
     if (report.outcome != Outcome::kSkipped) {
       const double error = report.comparison.error;
@@ -127,8 +132,11 @@ Json to_json(const Summary& summary) {
     if (!report.comparison.reason.empty()) entry["reason"] = report.comparison.reason;
     cases.push_back(std::move(entry));
   }
-  return {{"passed", summary.num(Outcome::kPassed)}, {"failed", summary.num(Outcome::kFailed)},
-          {"skipped", summary.num(Outcome::kSkipped)}, {"unknown", summary.unknown()}, {"missing", summary.missing},
+  return {{"passed", summary.num(Outcome::kPassed)},
+          {"failed", summary.num(Outcome::kFailed)},
+          {"skipped", summary.num(Outcome::kSkipped)},
+          {"unknown", summary.unknown()},
+          {"missing", summary.missing},
           {"cases", std::move(cases)}};
 }
 
@@ -213,7 +221,8 @@ std::vector<fs::path> case_files(std::span<const fs::path> paths) {
   return files;
 }
 
-Summary verify(std::span<const fs::path> paths, const VerifyOptions& options, const Registry& registry, std::ostream& out) {
+Summary verify(std::span<const fs::path> paths, const VerifyOptions& options, const Registry& registry,
+               std::ostream& out) {
   Summary summary;
   std::set<std::string> ran;
   for (const fs::path& file : case_files(paths)) {
@@ -231,7 +240,12 @@ Summary verify(std::span<const fs::path> paths, const VerifyOptions& options, co
     out << to_json(summary).dump(2, ' ', true, Json::error_handler_t::replace) << "\n";
     return summary;
   }
-  for (const auto& [name, times] : summary.unknown()) out << "skipped " << times << " of " << name << ", not in this build\n";
+  const char* separator = "skipped, not in this build: ";
+  for (const auto& [name, times] : summary.unknown()) {
+    out << separator << name << " (" << times << ")";
+    separator = ", ";
+  }
+  if (summary.num(Outcome::kSkipped) > 0) out << "\n";
   for (const std::string& cls : summary.missing) out << "required but did not run: " << cls << "\n";
   out << summary.num(Outcome::kPassed) << " passed, " << summary.num(Outcome::kFailed) << " failed, "
       << summary.num(Outcome::kSkipped) << " skipped" << std::endl;

@@ -24,9 +24,9 @@ struct Comparison {
   std::string reason;  ///< empty: within tolerance; else the first output that is not, and by how much
 };
 
-/// README "Comparing": ||got - want|| <= rtol ||want|| over the stored elements, and the norms of the whole outputs agree to rtol;
-/// shapes, integers, text and results exactly, JSON floats to rtol (and 1e-9), results.diff and results.calibration to 1e-3.
-/// NaN and infinity fail.
+/// README "Comparing": ||got - want|| <= rtol ||want|| over the stored elements, and the norms of the whole outputs
+/// agree to rtol; shapes, integers, text and results exactly, JSON floats to rtol (and 1e-9), results.diff and
+/// results.calibration to 1e-3. NaN and infinity fail.
 Comparison compare(const Case& parity_case, const Outputs& got);
 
 struct CaseReport {
@@ -37,7 +37,7 @@ struct CaseReport {
 };
 
 struct Summary {
-  std::vector<CaseReport> cases;  ///< in the order of the paths, folders sorted by name
+  std::vector<CaseReport> cases;     ///< in the order of the paths, folders sorted by name
   std::vector<std::string> missing;  ///< required classes of which no case ran
   size_t num(Outcome outcome) const;
   /// What this build does not know, "class.method", with the number of cases.
