@@ -1,0 +1,17 @@
+// Between pictures and tensors.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include "kinora/media/frames.h"
+
+namespace kinora::media {
+
+/// [3, F, H, W] float32 in -1 .. 1.
+at::Tensor to_tensor(const Frames& clip);
+
+/// pixels [3, F, H, W], any floating dtype and device: clamped to -1 .. 1, then (x + 1) / 2 * 255 + 0.5 cut to 8 bits, as Open-Sora does.
+/// Throws UsageError for another shape.
+Frames to_frames(const at::Tensor& pixels, double fps);
+
+}  // namespace kinora::media

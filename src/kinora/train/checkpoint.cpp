@@ -1,0 +1,73 @@
+#include "kinora/train/checkpoint.h"
+
+#include <algorithm>
+#include <map>
+
+#include "kinora/base/error.h"
+#include "kinora/base/file.h"
+#include "kinora/base/log.h"
+
+namespace kinora::train {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr size_t kKept = 2;
+constexpr std::string_view kStem = "step-";
+
+std::string stem(int64_t step) { return concat(kStem, step); }
+
+/// Steps that have a sum, oldest first.
+std::map<int64_t, fs::path> complete_steps(const fs::path& folder) {
+  std::map<int64_t, fs::path> found;
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(folder, none)) {
+    const std::string name = entry.path().stem().string();
+    if (entry.path().extension() != ".json" || !name.starts_with(kStem)) continue;
+    const std::string digits = name.substr(kStem.size());
+    if (digits.empty() || digits.find_first_not_of("0123456789") != std::string::npos) continue;
+    found[std::stoll(digits)] = folder / (name + ".safetensors");
+  }
+  return found;
+}
+
+uint32_t file_sum(const fs::path& file) {
+  const MappedFile map(file);
+  return crc32(map.bytes());
+}
+
+}  // namespace
+
+void save_checkpoint(const fs::path& folder, int64_t step, const NamedTensors& tensors, const Json& notes) {
+  std::error_code failed;
+  fs::create_directories(folder, failed);
+  if (failed) throw ResourceError(concat("cannot make the folder ", folder.string(), ": ", failed.message()));
+  const fs::path file = folder / (stem(step) + ".safetensors");
+  save_tensors(file, tensors);
+  write_file(folder / (stem(step) + ".json"), Json{{"step", step}, {"crc32", file_sum(file)}, {"notes", notes}}.dump(2) + "\n");
+  auto steps = complete_steps(folder);
+  while (steps.size() > kKept) {
+    const auto oldest = steps.begin();
+    fs::remove(fs::path(oldest->second).replace_extension(".json"), failed);  // the sum first: what is left does not count
+    fs::remove(oldest->second, failed);
+    steps.erase(oldest);
+  }
+}
+
+std::optional<SavedStep> newest_checkpoint(const fs::path& folder) {
+  const auto steps = complete_steps(folder);
+  for (auto it = steps.rbegin(); it != steps.rend(); ++it) {
+    const auto& [step, file] = *it;
+    try {
+      const Json json = read_json_file(fs::path(file).replace_extension(".json"));
+      const JsonObject sum(json, file.string());
+      if (sum.require_int("crc32", 0) == file_sum(file)) return SavedStep{.step = step, .file = file, .notes = json.at("notes")};
+      log_warn(concat(file.string(), " is damaged (its sum differs); trying the one before"));
+    } catch (const Error& e) {
+      log_warn(concat(file.string(), ": ", e.what(), "; trying the one before"));
+    }
+  }
+  if (!steps.empty()) throw DataError(concat("no checkpoint in ", folder.string(), " is whole"), "remove the folder to start anew");
+  return std::nullopt;
+}
+
+}  // namespace kinora::train

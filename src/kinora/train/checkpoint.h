@@ -1,0 +1,26 @@
+// Training checkpoints: DIR/step-N.safetensors, complete or not there, with a sum beside it that a later read is held against.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+
+#include "kinora/base/json.h"
+#include "kinora/tensor/convert.h"
+
+namespace kinora::train {
+
+/// Writes the tensors and notes of `step` and drops all but the newest two. The file appears whole (temporary, fsync, rename),
+/// then its sum; a file without a sum does not count. Throws ResourceError (disk), leaving older checkpoints as they were.
+void save_checkpoint(const std::filesystem::path& folder, int64_t step, const NamedTensors& tensors, const Json& notes);
+
+struct SavedStep {
+  int64_t step;
+  std::filesystem::path file;
+  Json notes;
+};
+
+/// The newest checkpoint whose sum holds; damaged ones are skipped with a warning that names them. Nothing when the folder has no
+/// checkpoint; DataError when it has some and none is whole: a run never starts anew in silence.
+std::optional<SavedStep> newest_checkpoint(const std::filesystem::path& folder);
+
+}  // namespace kinora::train

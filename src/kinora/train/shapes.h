@@ -1,0 +1,66 @@
+// The built-in model's training: a video autoencoder in two stages (pictures, then time), a gate on it, and the denoiser
+// with its text encoder on cached latents. A stage that has its weights is skipped, one that was cut short resumes.
+#pragma once
+
+#include <filesystem>
+#include <iosfwd>
+#include <stop_token>
+#include <string>
+
+#include "kinora/base/json.h"
+#include "kinora/models/open_sora/config.h"
+#include "kinora/models/open_sora/video_vae.h"
+#include "kinora/text/t5.h"
+#include "kinora/train/stage.h"
+#include "kinora/world/world.h"
+
+namespace kinora::train {
+
+/// Weights of the picture autoencoder's loss; foreground pixels count `foreground` times.
+struct PictureLoss {
+  double l1 = 1.0, l2 = 1.0, gradient = 0.5, foreground = 4.0, kl = 1e-3;
+};
+
+/// Times of the rectified flow: sigmoid(mean + std * normal), stratified over the batch (Esser et al. 2024, section 3.1).
+struct TimeDraw {
+  double mean = 0.4, std = 1.0;
+};
+
+struct ShapesConfig {
+  world::WorldConfig world;
+  models::VideoVaeConfig vae;
+  models::STDiT3Config transformer;
+  Json text_encoder;             ///< config.json of a T5; its vocab_size follows from the world
+  at::ScalarType dtype = at::kBFloat16;
+  int64_t seed = 0;
+  StageOptions spatial, temporal, finetune, denoiser;
+  int64_t crops_side = 32, crops_per_clip = 5;
+  PictureLoss picture_loss;
+  double temporal_kl = 5e-4;
+  int64_t temporal_clips = 400;  ///< distinct clips that the temporal stage sees
+  double gate = 0.97;            ///< share of right attributes that the judge must read on reconstructions
+  int64_t gate_clips = 48;
+  int64_t latents = 8000;        ///< clips encoded for the denoiser
+  TimeDraw times;
+  double text_lr_factor = 0.3;   ///< of the denoiser's rate, for the text encoder
+  Json defaults;                 ///< what `generate` uses when it is not told otherwise; written into model_index.json
+
+  /// Throws DataError naming the key.
+  static ShapesConfig from_json(const Json& json, const std::string& what);
+};
+
+struct ShapesOptions {
+  std::filesystem::path folder;     ///< checkpoints, caches and, at the end, `model/`
+  at::Device device = at::kCPU;
+  std::ostream* progress = nullptr;
+  std::stop_token cancel;
+};
+
+/// Runs every stage that is not done and writes folder/model in the layout that `generate --model` takes.
+void train_shapes(const ShapesConfig& config, const ShapesOptions& options);
+
+/// Writes the model as it is at this moment of the denoiser's training.
+void export_shapes(const ShapesConfig& config, const std::filesystem::path& folder, const models::VideoVaeConfig& vae_config,
+                   const NamedTensors& vae, const NamedTensors& text_encoder, const NamedTensors& transformer);
+
+}  // namespace kinora::train

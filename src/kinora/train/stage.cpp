@@ -1,0 +1,131 @@
+#include "kinora/train/stage.h"
+
+#include <chrono>
+#include <cmath>
+#include <deque>
+#include <fstream>
+#include <numeric>
+
+#include "kinora/base/error.h"
+#include "kinora/base/log.h"
+#include "kinora/base/memory.h"
+#include "kinora/base/progress.h"
+#include "kinora/tensor/random.h"
+#include "kinora/train/checkpoint.h"
+
+namespace kinora::train {
+namespace {
+
+constexpr size_t kLossWindow = 50;
+constexpr int kBadInARow = 3;
+
+double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+std::string prefix_of(size_t model) { return concat("model", model, "."); }
+
+void save(const StageOptions& options, const std::vector<Trainable*>& models, const StageHooks& hooks, int64_t step) {
+  NamedTensors all;
+  for (size_t i = 0; i < models.size(); ++i) {
+    for (auto& entry : models[i]->state(prefix_of(i))) all.push_back(std::move(entry));
+  }
+  save_checkpoint(hooks.folder, step, all, {{"stage", options.name}, {"steps", options.steps}, {"seed", options.seed}});
+  if (hooks.on_checkpoint) hooks.on_checkpoint(step);
+}
+
+int64_t resume(const std::vector<Trainable*>& models, const StageHooks& hooks) {
+  const auto saved = newest_checkpoint(hooks.folder);
+  if (!saved) return 0;
+  const Checkpoint checkpoint(saved->file);
+  for (size_t i = 0; i < models.size(); ++i) models[i]->load_state(checkpoint, prefix_of(i));
+  return saved->step;
+}
+
+double mean(const std::deque<double>& values) {
+  return values.empty() ? 0.0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+}  // namespace
+
+StageOptions StageOptions::from_json(const JsonObject& json, std::string name) {
+  StageOptions o{.name = std::move(name)};
+  o.steps = json.require_int("steps", 1);
+  o.batch = json.int_or("batch", o.batch, 1);
+  o.warmup_steps = json.int_or("warmup_steps", o.warmup_steps, 0);
+  o.decay_from = json.number_or("decay_from", o.decay_from);
+  o.final_factor = json.number_or("final_factor", o.final_factor);
+  o.clip_norm = json.number_or("clip_norm", o.clip_norm);
+  o.seed = json.int_or("seed", o.seed);
+  o.checkpoint_seconds = json.number_or("checkpoint_seconds", o.checkpoint_seconds);
+  o.optimizer.lr = json.number_or("lr", o.optimizer.lr);
+  o.optimizer.muon_lr = json.number_or("muon_lr", o.optimizer.muon_lr);
+  o.optimizer.beta2 = json.number_or("beta2", o.optimizer.beta2);
+  o.optimizer.weight_decay = json.number_or("weight_decay", o.optimizer.weight_decay);
+  o.optimizer.ema_decay = json.number_or("ema_decay", o.optimizer.ema_decay);
+  return o;
+}
+
+double lr_factor(const StageOptions& options, int64_t step) {
+  const double at = static_cast<double>(step);
+  if (step < options.warmup_steps) return (at + 1) / static_cast<double>(options.warmup_steps + 1);
+  const double total = static_cast<double>(options.steps), begin = options.decay_from * total;
+  if (at <= begin || total <= begin) return 1.0;
+  return 1.0 + (options.final_factor - 1.0) * (at - begin) / (total - begin);
+}
+
+StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>& models, const LossFunction& loss, const StageHooks& hooks) {
+  int64_t step = resume(models, hooks);
+  if (step > 0) log_info(concat(options.name, ": resumes at step ", step, " of ", options.steps));
+  std::filesystem::create_directories(hooks.folder);
+  std::ofstream table(hooks.folder / "loss.csv", step > 0 ? std::ios::app : std::ios::trunc);
+  if (step == 0) table << "step,loss,grad_norm,lr_factor\n";
+  std::optional<Progress> progress;
+  if (hooks.progress) {
+    progress.emplace(*hooks.progress, ProgressOptions{.label = options.name, .total = options.steps, .is_terminal = is_terminal(2),
+                                                      .memory_bytes = resident_bytes});
+  }
+
+  StageResult result;
+  std::deque<double> recent;
+  int bad = 0;
+  double saved_at = now_s();
+  while (step < options.steps) {
+    at::Generator generator = cpu_generator(static_cast<uint64_t>(options.seed) * 1'000'003 + static_cast<uint64_t>(step));
+    const Tensor value = loss(step, generator);
+    value.backward();
+    double squared = 0;
+    for (const auto* model : models) squared += model->squared_grad_norm();
+    const double norm = std::sqrt(squared), loss_value = value.item<double>(), factor = lr_factor(options, step);
+    if (std::isfinite(norm) && std::isfinite(loss_value)) {
+      const double scale = norm > options.clip_norm ? options.clip_norm / norm : 1.0;
+      for (auto* model : models) model->step(factor, scale);
+      bad = 0;
+    } else {
+      for (auto* model : models) model->clear_gradients();
+      ++result.skipped;
+      log_warn(concat(options.name, ": step ", step, " is skipped: loss ", loss_value, ", gradient norm ", norm));
+      if (++bad == kBadInARow) {
+        throw DataError(concat(options.name, ": ", kBadInARow, " steps in a row up to ", step, " were not finite"),
+                        "lower the learning rate and resume; the last checkpoint is kept");
+      }
+    }
+    ++step;
+    recent.push_back(loss_value);
+    if (recent.size() > kLossWindow) recent.pop_front();
+    table << step << ',' << loss_value << ',' << norm << ',' << factor << '\n';
+    if (progress) {
+      progress->set_note(concat("loss ", mean(recent)));
+      progress->update(step);
+    }
+    const bool stop = hooks.cancel.stop_requested();
+    if (stop || step == options.steps || now_s() - saved_at > options.checkpoint_seconds) {
+      table.flush();
+      save(options, models, hooks, step);
+      saved_at = now_s();
+    }
+    if (stop) throw CancelledError(concat(options.name, ": stopped at step ", step, "; run it again to go on"));
+  }
+  result.loss = mean(recent);
+  return result;
+}
+
+}  // namespace kinora::train

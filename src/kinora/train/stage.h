@@ -1,0 +1,56 @@
+// One training stage: steps of loss, backward and update, with a rate that warms up, holds and decays, a guard against
+// non-finite steps, checkpoints and resume. A step draws all its random numbers from (seed, step), so that a resumed
+// run equals an uninterrupted one bit for bit.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <iosfwd>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "kinora/base/json.h"
+#include "kinora/train/trainable.h"
+
+namespace kinora::train {
+
+struct StageOptions {
+  std::string name;
+  int64_t steps = 0;
+  int64_t batch = 32;
+  int64_t warmup_steps = 50;
+  double decay_from = 0.6;    ///< share of the steps at which the rate begins to fall, linearly
+  double final_factor = 0.03;
+  double clip_norm = 1.0;
+  int64_t seed = 0;
+  double checkpoint_seconds = 120;
+  OptimizerOptions optimizer;
+
+  /// Reads the members of these names ("lr", "muon_lr", "ema_decay", "weight_decay", "beta2" for the optimizer). Throws DataError.
+  static StageOptions from_json(const JsonObject& json, std::string name);
+};
+
+struct StageHooks {
+  std::filesystem::path folder;                 ///< of checkpoints and the loss table
+  std::ostream* progress = nullptr;             ///< one progress line; null: none
+  std::stop_token cancel;                       ///< saves a checkpoint, then throws CancelledError
+  std::function<void(int64_t step)> on_checkpoint;
+};
+
+/// The loss of a step as a scalar with gradients; `generator` is seeded by (seed, step).
+using LossFunction = std::function<Tensor(int64_t step, at::Generator& generator)>;
+
+struct StageResult {
+  double loss = 0;       ///< mean of the last 50 steps
+  int64_t skipped = 0;   ///< steps whose loss or gradient was not finite
+};
+
+/// Trains until options.steps, resuming from the newest checkpoint in hooks.folder. Throws DataError when three steps in a row are
+/// not finite: weights stay at the last checkpoint.
+StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>& models, const LossFunction& loss, const StageHooks& hooks);
+
+/// Rate factor of a step, 0 .. 1.
+double lr_factor(const StageOptions& options, int64_t step);
+
+}  // namespace kinora::train
