@@ -28,8 +28,8 @@ Outputs t5_bucket(const Case& c) {
   const auto range = c.value("range").get<std::vector<int64_t>>();
   const JsonObject args(c.call["args"], "call.args");
   const Tensor relative = at::arange(range.at(0), range.at(1), at::kLong).unsqueeze(0);
-  const Tensor bucket = text::relative_position_bucket(relative, args.bool_or("bidirectional", true), args.int_or("num_buckets", 32),
-                                                       args.int_or("max_distance", 128));
+  const Tensor bucket = text::relative_position_bucket(
+      relative, args.bool_or("bidirectional", true), args.int_or("num_buckets", 32), args.int_or("max_distance", 128));
   return {.tensors = {{"bucket", bucket.to(at::kInt)}}, .values = {}, .results = {}};
 }
 

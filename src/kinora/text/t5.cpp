@@ -40,7 +40,8 @@ void read_activation(const std::string& word, std::string_view what, T5Config& c
 std::string model_type(const JsonObject& object) {
   const std::string type = object.string_or("model_type", "t5");
   if (type != "t5" && type != "mt5" && type != "umt5") {
-    throw DataError(concat(object.what(), ": model_type is \"", type, "\""), "t5, mt5 and umt5 are encoders of this kind");
+    throw DataError(concat(object.what(), ": model_type is \"", type, "\""),
+                    "t5, mt5 and umt5 are encoders of this kind");
   }
   const auto architectures = object.strings_or("architectures", {});
   return !architectures.empty() && architectures[0].starts_with("UMT5") ? "umt5" : type;
@@ -88,7 +89,8 @@ T5Config T5Config::from_json(const Json& json, std::string_view what) {
   return c;
 }
 
-Tensor relative_position_bucket(const Tensor& relative_position, bool bidirectional, int64_t num_buckets, int64_t max_distance) {
+Tensor relative_position_bucket(const Tensor& relative_position, bool bidirectional, int64_t num_buckets,
+                                int64_t max_distance) {
   Tensor offset = at::zeros_like(relative_position);
   Tensor distance;
   if (bidirectional) {
@@ -99,8 +101,8 @@ Tensor relative_position_bucket(const Tensor& relative_position, bool bidirectio
     distance = (-relative_position).clamp_min(0);
   }
   const int64_t exact = num_buckets / 2;
-  // In float32, as published models were trained: a wider logarithm moves some bucket edges by one. Clamped to one so that
-  // distance 0, which `where` drops, makes no infinity.
+  // In float32, as published models were trained: a wider logarithm moves some bucket edges by one. Clamped to one so
+  // that distance 0, which `where` drops, makes no infinity.
   const double range = std::log(static_cast<double>(max_distance) / static_cast<double>(exact));
   const Tensor steps = at::log(distance.clamp_min(1).to(at::kFloat) / exact) / range * (num_buckets - exact);
   const Tensor far = (steps.to(at::kLong) + exact).clamp_max(num_buckets - 1);
@@ -116,8 +118,8 @@ T5Encoder::T5Encoder(const T5Config& config) : config_(config) {
   final_norm_.emplace(encoder / "final_layer_norm", config.d_model, config.layer_norm_epsilon);
 }
 
-// First values as T5 draws them (Mesh TensorFlow's, initializer_factor 1): attention scores are not scaled by 1/sqrt(d_kv), so
-// the queries' weights are.
+// First values as T5 draws them (Mesh TensorFlow's, initializer_factor 1): attention scores are not scaled by
+// 1/sqrt(d_kv), so the queries' weights are.
 T5Encoder::Block T5Encoder::make_block(const Scope& scope, int64_t index) const {
   const T5Config& c = config_;
   const Scope attention = scope / 0 / "SelfAttention", mlp = scope / 1 / "DenseReluDense";
@@ -138,30 +140,43 @@ T5Encoder::Block T5Encoder::make_block(const Scope& scope, int64_t index) const 
   if (c.gated) wi_1.emplace(mlp / "wi_1", c.d_model, c.d_ff, from_model);
   Linear wo(mlp / "wo", c.d_ff, c.d_model, no_bias(inverse_sqrt(c.d_ff)));
   RmsNorm mlp_norm(scope / 1 / "layer_norm", c.d_model, c.layer_norm_epsilon);
-  return {.attention_norm = attention_norm, .q = q, .k = k, .v = v, .o = o, .bias = bias,
-          .mlp_norm = mlp_norm, .wi = wi, .wi_1 = wi_1, .wo = wo};
+  return {.attention_norm = attention_norm,
+          .q = q,
+          .k = k,
+          .v = v,
+          .o = o,
+          .bias = bias,
+          .mlp_norm = mlp_norm,
+          .wi = wi,
+          .wi_1 = wi_1,
+          .wo = wo};
 }
 
 Tensor T5Encoder::embed(const Run& run, const Tensor& input_ids) const {
   return at::embedding(run.weights->get(shared_), input_ids);
 }
 
-// [B or 1, A, L, L], additive. The bias depends on key - query alone: 2 L - 1 values a head, of which row i of the matrix is the
-// window that begins at L - 1 - i.
-Tensor T5Encoder::attention_bias(const Run& run, const Block& block, const Tensor& input_ids, const Tensor& attention_mask) const {
+// [B or 1, A, L, L], additive. The bias depends on key - query alone: 2 L - 1 values a head, of which row i of the
+// matrix is the window that begins at L - 1 - i.
+Tensor T5Encoder::attention_bias(const Run& run, const Block& block, const Tensor& input_ids,
+                                 const Tensor& attention_mask) const {
   const int64_t length = input_ids.size(1);
   const Tensor distances = at::arange(1 - length, length, at::kLong);
   const Tensor buckets = relative_position_bucket(distances, true, config_.num_buckets, config_.max_distance);
-  const Tensor values = at::embedding(run.weights->get(*block.bias), buckets.to(input_ids.device())).t();  // [A, 2 L - 1]
+  const Tensor values =
+      at::embedding(run.weights->get(*block.bias), buckets.to(input_ids.device())).t();  // [A, 2 L - 1]
   const Tensor bias = values.unfold(1, length, 1).flip({1}).unsqueeze(0);
   if (!attention_mask.defined()) return bias;
   // The lowest finite value, not -inf: a sample whose tokens are all masked then averages them instead of giving NaN.
-  const double lowest = bias.scalar_type() == at::kHalf ? -65504.0 : static_cast<double>(std::numeric_limits<float>::lowest()) / 2;
+  const double lowest =
+      bias.scalar_type() == at::kHalf ? -65504.0 : static_cast<double>(std::numeric_limits<float>::lowest()) / 2;
   return bias.masked_fill(attention_mask.eq(0).to(bias.device()).unsqueeze(1).unsqueeze(1), lowest);
 }
 
 Tensor T5Encoder::attend(const Run& run, const Block& block, const Tensor& x, const Tensor& bias) const {
-  const auto heads = [&](const Linear& linear) { return linear(run, x).unflatten(-1, {-1, config_.d_kv}).transpose(1, 2); };
+  const auto heads = [&](const Linear& linear) {
+    return linear(run, x).unflatten(-1, {-1, config_.d_kv}).transpose(1, 2);
+  };
   const Tensor y = ops::attention(heads(block.q), heads(block.k), heads(block.v), bias, 1.0);
   return block.o(run, y.transpose(1, 2).flatten(2));
 }
@@ -174,7 +189,8 @@ Tensor T5Encoder::feed_forward(const Run& run, const Block& block, const Tensor&
 
 Stack T5Encoder::make_stack(const Run& run, const Tensor& input_ids, const Tensor& attention_mask) const {
   const Tensor first_bias = attention_bias(run, blocks_[0], input_ids, attention_mask);
-  const auto block = [this, input_ids, attention_mask, first_bias](const Run& r, int index, Streams streams) -> Streams {
+  const auto block = [this, input_ids, attention_mask, first_bias](const Run& r, int index,
+                                                                   Streams streams) -> Streams {
     const Block& b = blocks_[static_cast<size_t>(index)];
     const bool own = index > 0 && b.bias.has_value();
     const Tensor bias = own ? attention_bias(r, b, input_ids, attention_mask) : first_bias;
@@ -191,7 +207,8 @@ Tensor T5Encoder::forward(const Run& run, const Tensor& input_ids, const Tensor&
   return (*final_norm_)(run, stack(run, blocks, {embed(run, input_ids)})[0]);
 }
 
-std::vector<Tensor> T5Encoder::hidden_states(const Run& run, const Tensor& input_ids, const Tensor& attention_mask) const {
+std::vector<Tensor> T5Encoder::hidden_states(const Run& run, const Tensor& input_ids,
+                                             const Tensor& attention_mask) const {
   check_inputs(input_ids, attention_mask, config_.vocab_size);
   const Stack blocks = make_stack(run, input_ids, attention_mask);
   std::vector<Tensor> states{embed(run, input_ids)};

@@ -1,6 +1,6 @@
-// The encoders of T5 (Raffel et al. 2020), T5 v1.1 and mT5 (gated feed-forward, Shazeer 2020) and UMT5 (Chung et al. 2023: a
-// relative position bias of its own in every layer). Parameter names are those of the published checkpoints.
-// B batch, L tokens, A heads, C width.
+// The encoders of T5 (Raffel et al. 2020), T5 v1.1 and mT5 (gated feed-forward, Shazeer 2020) and UMT5 (Chung et al.
+// 2023: a relative position bias of its own in every layer). Parameter names are those of the published checkpoints. B
+// batch, L tokens, A heads, C width.
 #pragma once
 
 #include <string_view>
@@ -26,14 +26,15 @@ struct T5Config {
   bool gated = false;           ///< v1.1: activation(wi_0 x) * (wi_1 x)
   bool bias_per_layer = false;  ///< UMT5; else the first layer's bias serves all
 
-  /// Reads a config.json of transformers (model_type t5, mt5 or umt5). Throws DataError for another model, a value out of
-  /// range or an activation that T5 does not have.
+  /// Reads a config.json of transformers (model_type t5, mt5 or umt5). Throws DataError for another model, a value out
+  /// of range or an activation that T5 does not have.
   static T5Config from_json(const Json& json, std::string_view what = "text_encoder/config.json");
 };
 
-/// Bucket of each relative position (key minus query): int64, any shape -> the same. Half of the buckets are exact distances,
-/// the others grow logarithmically up to max_distance; `bidirectional` gives each direction half of them.
-Tensor relative_position_bucket(const Tensor& relative_position, bool bidirectional, int64_t num_buckets, int64_t max_distance);
+/// Bucket of each relative position (key minus query): int64, any shape -> the same. Half of the buckets are exact
+/// distances, the others grow logarithmically up to max_distance; `bidirectional` gives each direction half of them.
+Tensor relative_position_bucket(const Tensor& relative_position, bool bidirectional, int64_t num_buckets,
+                                int64_t max_distance);
 
 class T5Encoder {
  public:
@@ -42,8 +43,9 @@ class T5Encoder {
   const T5Config& config() const { return config_; }
   const Params& params() const { return params_; }
 
-  /// last_hidden_state. input_ids [B, L] int64; attention_mask [B, L] (nonzero takes part) or undefined -> [B, L, d_model] in
-  /// the weights' dtype. Tokens that are masked change no other token's result. Throws UsageError on shapes, dtypes, unknown ids.
+  /// last_hidden_state. input_ids [B, L] int64; attention_mask [B, L] (nonzero takes part) or undefined -> [B, L,
+  /// d_model] in the weights' dtype. Tokens that are masked change no other token's result. Throws UsageError on
+  /// shapes, dtypes, unknown ids.
   Tensor forward(const Run& run, const Tensor& input_ids, const Tensor& attention_mask = {}) const;
 
   /// num_layers + 1 tensors: the embeddings, what each layer but the last gives, last_hidden_state.
@@ -55,7 +57,7 @@ class T5Encoder {
     Linear q, k, v, o;
     std::optional<Param> bias;  // [num_buckets, A]
     RmsNorm mlp_norm;
-    Linear wi;                 // wi_0 where gated
+    Linear wi;  // wi_0 where gated
     std::optional<Linear> wi_1;
     Linear wo;
   };
@@ -63,7 +65,8 @@ class T5Encoder {
   Block make_block(const Scope& scope, int64_t index) const;
   Stack make_stack(const Run& run, const Tensor& input_ids, const Tensor& attention_mask) const;
   Tensor embed(const Run& run, const Tensor& input_ids) const;
-  Tensor attention_bias(const Run& run, const Block& block, const Tensor& input_ids, const Tensor& attention_mask) const;
+  Tensor attention_bias(const Run& run, const Block& block, const Tensor& input_ids,
+                        const Tensor& attention_mask) const;
   Tensor attend(const Run& run, const Block& block, const Tensor& x, const Tensor& bias) const;
   Tensor feed_forward(const Run& run, const Block& block, const Tensor& x) const;
 

@@ -22,7 +22,9 @@ T5Config tiny() {
   return c;
 }
 
-Tensor ids_of(int64_t batch, int64_t length) { return (at::arange(batch * length).view({batch, length}) * 7 + 3).remainder(37); }
+Tensor ids_of(int64_t batch, int64_t length) {
+  return (at::arange(batch * length).view({batch, length}) * 7 + 3).remainder(37);
+}
 
 /// 1 in the first lengths[b] columns.
 Tensor mask_of(const std::vector<int64_t>& lengths, int64_t width) {
