@@ -8,6 +8,12 @@ namespace {
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 Tensor conv_reference(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, at::IntArrayRef stride, at::IntArrayRef padding) {
+  // at::conv2d leaves a single small picture to another kernel than a batch of the same pictures, so that a tail of one frame would
+  // differ in its last bits: oneDNN's own gives each picture the same bits in any batch.
+  if (x.is_cpu() && x.scalar_type() == at::kFloat && x.numel() > 0 && at::hasMKLDNN()) {
+    const std::vector<int64_t> dilation(stride.size(), 1);
+    return at::mkldnn_convolution(x, weight, bias, padding, stride, dilation, 1);
+  }
   if (weight.dim() == 4) return at::conv2d(x, weight, bias, stride, padding);
   return at::conv3d(x, weight, bias, stride, padding);
 }
