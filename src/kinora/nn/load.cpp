@@ -30,9 +30,8 @@ std::string join(const std::vector<std::string>& parts) {
   return out;
 }
 
-}  // namespace
-
-ResidentWeights load_weights(const Params& params, const Checkpoint& checkpoint, const LoadOptions& options) {
+/// The tensor of each parameter, null where it may be absent; throws DataError for every mismatch at once.
+std::vector<const CheckpointTensor*> match(const Params& params, const Checkpoint& checkpoint, const LoadOptions& options) {
   std::vector<const CheckpointTensor*> found;
   std::vector<std::string> missing, misshapen, surplus;
   std::set<std::string> used;
@@ -43,10 +42,17 @@ ResidentWeights load_weights(const Params& params, const Checkpoint& checkpoint,
       name = options.prefix + options.alias(p.name);
       tensor = checkpoint.find(name);
     }
+    for (const std::string& alias : params.options(p.id).aliases) {
+      if (!tensor) {
+        name = options.prefix + alias;
+        tensor = checkpoint.find(name);
+      }
+      used.insert(options.prefix + alias);  // some checkpoints store a tied tensor under each of its names
+    }
     if (tensor && tensor->entry->shape != p.shape) {
       misshapen.push_back(concat(name, " is ", shape_text(tensor->entry->shape), ", not ", shape_text(p.shape)));
     }
-    if (!tensor && !params.options(p.id).optional) missing.push_back(name);
+    if (!tensor && !params.options(p.id).optional) missing.push_back(options.prefix + p.name);
     if (tensor) used.insert(name);
     found.push_back(tensor);
   }
@@ -59,7 +65,15 @@ ResidentWeights load_weights(const Params& params, const Checkpoint& checkpoint,
   if (!problems.empty()) {
     throw DataError(concat(checkpoint.path().string(), ": ", problems), "the weights and the config.json beside them must be of the same model");
   }
+  return found;
+}
 
+}  // namespace
+
+void check_weights(const Params& params, const Checkpoint& checkpoint, const LoadOptions& options) { match(params, checkpoint, options); }
+
+ResidentWeights load_weights(const Params& params, const Checkpoint& checkpoint, const LoadOptions& options) {
+  const auto found = match(params, checkpoint, options);
   at::NoGradGuard no_grad;
   at::Generator generator = cpu_generator(0);
   std::vector<Tensor> tensors;

@@ -25,4 +25,7 @@ struct LoadOptions {
 /// misshapen tensors, and one that holds NaN or infinity.
 ResidentWeights load_weights(const Params& params, const Checkpoint& checkpoint, const LoadOptions& options = {});
 
+/// The checks of names and shapes alone, from the files' headers: before any work, in milliseconds.
+void check_weights(const Params& params, const Checkpoint& checkpoint, const LoadOptions& options = {});
+
 }  // namespace kinora

@@ -2,9 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <stop_token>
 
 #include "kinora/base/error.h"
+#include "kinora/nn/load.h"
+#include "kinora/tensor/convert.h"
 
 namespace kinora::text {
 namespace {
@@ -127,6 +130,25 @@ TEST(T5, ParametersHaveThePublishedNames) {
   const T5Encoder plain(config);
   EXPECT_NE(plain.params().find("encoder.block.0.layer.1.DenseReluDense.wi.weight"), nullptr);
   EXPECT_NE(plain.params().find("encoder.block.1.layer.0.SelfAttention.relative_attention_bias.weight"), nullptr);
+}
+
+TEST(T5, CheckpointsMayNameTheTiedEmbeddingEitherWayOrBoth) {
+  const T5Encoder encoder(tiny());
+  const auto weights = init_weights(encoder.params(), 3);
+  const std::string shared = "shared.weight", tied = "encoder.embed_tokens.weight";
+  const auto path = std::filesystem::temp_directory_path() / "kinora_t5_test.safetensors";
+  for (const auto& names : {std::vector{shared}, std::vector{tied}, std::vector{shared, tied}}) {
+    NamedTensors tensors;
+    auto source = weights;
+    for (const Param& p : encoder.params()) {
+      if (p.name != shared) tensors.emplace_back(p.name, source.get(p));
+    }
+    for (const auto& name : names) tensors.emplace_back(name, source.get(encoder.params()[0]));
+    save_tensors(path, tensors);
+    auto loaded = load_weights(encoder.params(), Checkpoint(path));
+    EXPECT_TRUE(loaded.tensors()[0].equal(source.tensors()[0]));
+  }
+  std::filesystem::remove(path);
 }
 
 TEST(T5, BucketsAreExactThenLogarithmicThenOne) {
