@@ -77,7 +77,8 @@ Outputs kl_forward(const Case& c) {
 
 Outputs kl_both(const Case& c) {
   LoadedKl vae(c);
-  return {.tensors = {{"moments", vae.model.encode(vae.run, c.input("x")).moments}, {"decoded", vae.model.decode(vae.run, c.input("z"))}},
+  return {.tensors = {{"moments", vae.model.encode(vae.run, c.input("x")).moments},
+                      {"decoded", vae.model.decode(vae.run, c.input("z"))}},
           .values = {},
           .results = {}};
 }
@@ -111,7 +112,8 @@ Outputs temporal(const Case& c) {
 Outputs video_sizes(const Case& c) {
   const VideoVae vae(VideoVaeConfig::from_json(plain_config(c), "config"));
   Outputs out;
-  for (const Json& size : c.value("sizes")) out.values["latent_sizes"].push_back(vae.latent_size(size.get<std::array<int64_t, 3>>()));
+  for (const Json& size : c.value("sizes"))
+    out.values["latent_sizes"].push_back(vae.latent_size(size.get<std::array<int64_t, 3>>()));
   return out;
 }
 

@@ -7,9 +7,9 @@
 namespace kinora::models {
 namespace {
 
-using ops::Activation;
 using open_sora::CausalConv3d;
 using open_sora::ResBlock;
+using ops::Activation;
 
 constexpr double kEps = 1e-5;
 constexpr int64_t kMaxWidth = 1 << 14;
@@ -24,7 +24,8 @@ int64_t front_padding(int64_t frames, int64_t downscale) { return (downscale - f
 
 std::vector<ResBlock> res_blocks(const Scope& scope, int64_t in, int64_t out, const TemporalVaeConfig& config) {
   std::vector<ResBlock> blocks;
-  for (int64_t i = 0; i < config.num_res_blocks; ++i) blocks.emplace_back(scope / i, i == 0 ? in : out, out, config.num_groups);
+  for (int64_t i = 0; i < config.num_res_blocks; ++i)
+    blocks.emplace_back(scope / i, i == 0 ? in : out, out, config.num_groups);
   return blocks;
 }
 
@@ -35,7 +36,9 @@ Tensor through(const Run& run, const std::vector<ResBlock>& blocks, Tensor x) {
 
 /// Depth to time: channel c * 2 + s of frame t becomes channel c of frame t * 2 + s.
 Tensor double_frames(const Tensor& x) {
-  return x.unflatten(1, {-1, 2}).permute({0, 1, 3, 2, 4, 5}).reshape({x.size(0), x.size(1) / 2, 2 * x.size(2), x.size(3), x.size(4)});
+  return x.unflatten(1, {-1, 2})
+      .permute({0, 1, 3, 2, 4, 5})
+      .reshape({x.size(0), x.size(1) / 2, 2 * x.size(2), x.size(3), x.size(4)});
 }
 
 }  // namespace
@@ -65,8 +68,8 @@ TemporalVaeConfig TemporalVaeConfig::from_json(const Json& json, const std::stri
   }
   if (c.channel_multipliers.empty() || c.channel_multipliers.size() > 16 ||
       c.temporal_downsample.size() + 1 != c.channel_multipliers.size()) {
-    throw DataError(concat(what, ": ", c.channel_multipliers.size(), " channel_multipliers and ", c.temporal_downsample.size(),
-                           " temporal_downsample flags"),
+    throw DataError(concat(what, ": ", c.channel_multipliers.size(), " channel_multipliers and ",
+                           c.temporal_downsample.size(), " temporal_downsample flags"),
                     "Between two levels stands one flag: give one multiplier more than flags.");
   }
   for (size_t i = 0; i < c.channel_multipliers.size(); ++i) {
@@ -80,14 +83,21 @@ TemporalVaeConfig TemporalVaeConfig::from_json(const Json& json, const std::stri
 }
 
 Json TemporalVaeConfig::to_json() const {
-  return {{"in_out_channels", in_out_channels}, {"latent_embed_dim", latent_embed_dim},       {"embed_dim", embed_dim},
-          {"filters", filters},                 {"num_res_blocks", num_res_blocks},           {"channel_multipliers", channel_multipliers},
-          {"num_groups", num_groups},           {"temporal_downsample", temporal_downsample}, {"type", "VAE_Temporal"}};
+  return {{"in_out_channels", in_out_channels},
+          {"latent_embed_dim", latent_embed_dim},
+          {"embed_dim", embed_dim},
+          {"filters", filters},
+          {"num_res_blocks", num_res_blocks},
+          {"channel_multipliers", channel_multipliers},
+          {"num_groups", num_groups},
+          {"temporal_downsample", temporal_downsample},
+          {"type", "VAE_Temporal"}};
 }
 
 namespace open_sora {
 
-CausalConv3d::CausalConv3d(const Scope& scope, int64_t in, int64_t out, std::vector<int64_t> kernel, bool bias, std::vector<int64_t> stride)
+CausalConv3d::CausalConv3d(const Scope& scope, int64_t in, int64_t out, std::vector<int64_t> kernel, bool bias,
+                           std::vector<int64_t> stride)
     : kernel_(std::move(kernel)), stride_(std::move(stride)) {
   KINORA_ASSERT(kernel_.size() == 3 && stride_.size() == 3);
   const Scope place = scope / "conv";
@@ -97,8 +107,8 @@ CausalConv3d::CausalConv3d(const Scope& scope, int64_t in, int64_t out, std::vec
 
 Tensor CausalConv3d::operator()(const Run& run, const Tensor& x) const {
   const int64_t front = (kernel_[0] - 1) + (1 - stride_[0]);
-  // A window never starts later than `stride` before the end, so zeros behind as many as in front are out of every window's
-  // reach when the count of windows stays the same: then the convolution pads by itself and x is not copied.
+  // A window never starts later than `stride` before the end, so zeros behind as many as in front are out of every
+  // window's reach when the count of windows stays the same: then the convolution pads by itself and x is not copied.
   const auto windows = [&](int64_t padding) { return (x.size(2) + padding - kernel_[0]) / stride_[0]; };
   const bool symmetric = front <= 0 || windows(2 * front) == windows(front);
   const Tensor padded = symmetric ? x : at::constant_pad_nd(x, {0, 0, 0, 0, front, 0});
@@ -137,7 +147,8 @@ TemporalVae::Half TemporalVae::make_encoder(const Scope& scope, const TemporalVa
   int64_t width = config.filters;
   for (size_t i = 0; i < count; ++i) {
     const auto index = static_cast<int64_t>(i);
-    Level level{.blocks = res_blocks(scope / "block_res_blocks" / index, width, config.width(i), config), .resample = {}};
+    Level level{.blocks = res_blocks(scope / "block_res_blocks" / index, width, config.width(i), config),
+                .resample = {}};
     width = config.width(i);
     if (i + 1 < count && config.temporal_downsample[i]) {
       level.resample.emplace(scope / "conv_blocks" / index, width, width, kCube, true, std::vector<int64_t>{2, 1, 1});
@@ -159,7 +170,8 @@ TemporalVae::Half TemporalVae::make_decoder(const Scope& scope, const TemporalVa
     const auto index = static_cast<int64_t>(i);
     const int64_t in = config.width(std::min(i + 1, count - 1)), out = config.width(i);
     Level level{.blocks = res_blocks(scope / "block_res_blocks" / index, in, out, config), .resample = {}};
-    if (i > 0 && config.temporal_downsample[i - 1]) level.resample.emplace(scope / "conv_blocks" / (index - 1), out, 2 * out, kCube);
+    if (i > 0 && config.temporal_downsample[i - 1])
+      level.resample.emplace(scope / "conv_blocks" / (index - 1), out, 2 * out, kCube);
     half.levels.push_back(std::move(level));
   }
   return half;
@@ -195,9 +207,11 @@ DiagonalGaussian TemporalVae::encode(const Run& run, const Tensor& x) const {
 }
 
 Tensor TemporalVae::decode(const Run& run, const Tensor& z, int64_t num_frames) const {
-  if (z.dim() != 5 || z.size(1) != config_.embed_dim || z.numel() == 0 || num_frames < 1 || z.size(2) != latent_frames(num_frames)) {
+  if (z.dim() != 5 || z.size(1) != config_.embed_dim || z.numel() == 0 || num_frames < 1 ||
+      z.size(2) != latent_frames(num_frames)) {
     throw UsageError(concat("latents of shape ", z.sizes(), " do not hold a clip of ", num_frames, " frames"),
-                     concat("The temporal autoencoder takes [B, ", config_.embed_dim, ", frames / ", config_.downscale(), " (rounded up), H, W]."));
+                     concat("The temporal autoencoder takes [B, ", config_.embed_dim, ", frames / ",
+                            config_.downscale(), " (rounded up), H, W]."));
   }
   Tensor h = decoder_.first(run, post_quant_conv_(run, z));
   h = through(run, decoder_.middle, std::move(h));

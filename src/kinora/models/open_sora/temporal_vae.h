@@ -1,6 +1,7 @@
-// The temporal half of Open-Sora 1.2's video autoencoder (VAE_Temporal): causal convolutions over 2-D latents that shorten time
-// by 4, after MAGVIT-v2 (Yu et al. 2024). A latent frame depends on its own and earlier frames only, but for the group norms.
-// B batch, C channels, T frames, H and W latents. Blocks take their input by value: what is moved in is freed early.
+// The temporal half of Open-Sora 1.2's video autoencoder (VAE_Temporal): causal convolutions over 2-D latents that
+// shorten time by 4, after MAGVIT-v2 (Yu et al. 2024). A latent frame depends on its own and earlier frames only, but
+// for the group norms. B batch, C channels, T frames, H and W latents. Blocks take their input by value: what is moved
+// in is freed early.
 #pragma once
 
 #include <cstdint>
@@ -28,15 +29,17 @@ struct TemporalVaeConfig {
   /// Frames per latent frame.
   int64_t downscale() const;
   int64_t width(size_t level) const { return filters * channel_multipliers[level]; }
-  /// Absent keys take the default. Throws DataError for lists of unequal length and widths that the groups do not divide.
+  /// Absent keys take the default. Throws DataError for lists of unequal length and widths that the groups do not
+  /// divide.
   static TemporalVaeConfig from_json(const Json& json, const std::string& what);
   Json to_json() const;
 };
 
 namespace open_sora {
 
-/// Convolution that sees no later frame: k/2 zeros around H and W, (k_t - 1) + (1 - stride_t) zero frames in front, none behind.
-/// "conv.weight" [out, in, k_t, k_h, k_w], "conv.bias" [out]. [B, in, T, H, W] -> [B, out, T / stride_t, H / stride_h, W / stride_w].
+/// Convolution that sees no later frame: k/2 zeros around H and W, (k_t - 1) + (1 - stride_t) zero frames in front,
+/// none behind. "conv.weight" [out, in, k_t, k_h, k_w], "conv.bias" [out]. [B, in, T, H, W] -> [B, out, T / stride_t, H
+/// / stride_h, W / stride_w].
 class CausalConv3d {
  public:
   CausalConv3d(const Scope& scope, int64_t in, int64_t out, std::vector<int64_t> kernel, bool bias = true,
@@ -49,7 +52,8 @@ class CausalConv3d {
   std::optional<Param> bias_;
 };
 
-/// x + conv2(silu(norm2(conv1(silu(norm1(x)))))), 3^3 convolutions without bias; a 1^3 "conv3" on x where the widths differ.
+/// x + conv2(silu(norm2(conv1(silu(norm1(x)))))), 3^3 convolutions without bias; a 1^3 "conv3" on x where the widths
+/// differ.
 class ResBlock {
  public:
   ResBlock(const Scope& scope, int64_t in, int64_t out, int64_t groups);
@@ -72,10 +76,11 @@ class TemporalVae {
   /// ceil(frames / downscale).
   int64_t latent_frames(int64_t frames) const;
 
-  /// x [B, in_out_channels, T, H, W], any T >= 1: zero frames in front fill it up -> posterior over [B, embed_dim, T', H, W].
-  /// Throws UsageError for another shape, CancelledError between levels.
+  /// x [B, in_out_channels, T, H, W], any T >= 1: zero frames in front fill it up -> posterior over [B, embed_dim, T',
+  /// H, W]. Throws UsageError for another shape, CancelledError between levels.
   DiagonalGaussian encode(const Run& run, const Tensor& x) const;
-  /// z [B, embed_dim, T', H, W] -> [B, in_out_channels, num_frames, H, W]. Throws UsageError unless T' is latent_frames(num_frames).
+  /// z [B, embed_dim, T', H, W] -> [B, in_out_channels, num_frames, H, W]. Throws UsageError unless T' is
+  /// latent_frames(num_frames).
   Tensor decode(const Run& run, const Tensor& z, int64_t num_frames) const;
 
  private:

@@ -31,7 +31,8 @@ VideoVaeConfig VideoVaeConfig::from_json(const Json& json, const std::string& wh
     own.erase("tile_sample_size");
     c.spatial = AutoencoderKlConfig::from_json(own, concat(what, ": vae_2d"), c.spatial);
   }
-  if (const Json* nested = object.find("vae_temporal")) c.temporal = TemporalVaeConfig::from_json(*nested, concat(what, ": vae_temporal"));
+  if (const Json* nested = object.find("vae_temporal"))
+    c.temporal = TemporalVaeConfig::from_json(*nested, concat(what, ": vae_temporal"));
   c.spatial_scaling_factor = object.number_or("spatial_scaling_factor", c.spatial_scaling_factor);
   c.micro_batch_size = object.int_or("micro_batch_size", c.micro_batch_size, 1, 1 << 20);
   const bool whole = json.contains("micro_frame_size") && json.at("micro_frame_size").is_null();
@@ -44,13 +45,14 @@ VideoVaeConfig VideoVaeConfig::from_json(const Json& json, const std::string& wh
   if (c.scale.size() != channels || c.shift.size() != channels) {
     throw DataError(concat(what, ": scale and shift need ", channels, " numbers, one for each latent channel"));
   }
-  if (std::find(c.scale.begin(), c.scale.end(), 0.0) != c.scale.end()) throw DataError(concat(what, ": scale has a zero"));
+  if (std::find(c.scale.begin(), c.scale.end(), 0.0) != c.scale.end())
+    throw DataError(concat(what, ": scale has a zero"));
   if (c.spatial.latent_channels != c.temporal.in_out_channels) {
     throw DataError(concat(what, ": vae_2d has ", c.spatial.latent_channels, " latent channels, vae_temporal takes ",
                            c.temporal.in_out_channels));
   }
-  object.ignore({"micro_frame_size", "model_type", "architectures", "torch_dtype", "transformers_version", "from_pretrained",
-                 "freeze_vae_2d", "cal_loss"});
+  object.ignore({"micro_frame_size", "model_type", "architectures", "torch_dtype", "transformers_version",
+                 "from_pretrained", "freeze_vae_2d", "cal_loss"});
   object.warn_unknown();
   return c;
 }
@@ -83,7 +85,8 @@ std::array<int64_t, 3> VideoVae::latent_size(const std::array<int64_t, 3>& size)
                      concat("Give at least one frame of ", downscale(), "x", downscale(), " pixels."));
   }
   const int64_t chunk = config_.micro_frame_size > 0 ? config_.micro_frame_size : frames;
-  const int64_t latent_frames = (frames / chunk) * temporal_.latent_frames(chunk) + temporal_.latent_frames(frames % chunk);
+  const int64_t latent_frames =
+      (frames / chunk) * temporal_.latent_frames(chunk) + temporal_.latent_frames(frames % chunk);
   return {latent_frames, height / downscale(), width / downscale()};
 }
 
@@ -109,7 +112,8 @@ Tensor VideoVae::encode(const Run& run, const Tensor& pixels, const VideoNoise* 
   const int64_t frames = pixels.size(2);
   const int64_t latent_frames = latent_size({frames, pixels.size(3), pixels.size(4)})[0];
   if (noise && (noise->temporal.dim() != 5 || noise->temporal.size(2) != latent_frames)) {
-    throw UsageError(concat("temporal noise of shape ", noise->temporal.sizes(), " for ", latent_frames, " latent frames"));
+    throw UsageError(
+        concat("temporal noise of shape ", noise->temporal.sizes(), " for ", latent_frames, " latent frames"));
   }
   const Tensor pictures = encode_frames(run, pixels, noise ? noise->spatial : Tensor());
   const int64_t chunk = config_.micro_frame_size > 0 ? config_.micro_frame_size : frames;
@@ -117,7 +121,8 @@ Tensor VideoVae::encode(const Run& run, const Tensor& pixels, const VideoNoise* 
   int64_t done = 0;
   for (int64_t begin = 0; begin < frames; begin += chunk) {
     if (run.cancel.stop_requested()) throw CancelledError();
-    const DiagonalGaussian posterior = temporal_.encode(run, pictures.narrow(2, begin, std::min(chunk, frames - begin)));
+    const DiagonalGaussian posterior =
+        temporal_.encode(run, pictures.narrow(2, begin, std::min(chunk, frames - begin)));
     const int64_t count = posterior.moments.size(2);
     latents.push_back(noise ? posterior.sample(noise->temporal.narrow(2, done, count)) : posterior.mode());
     done += count;
@@ -125,8 +130,8 @@ Tensor VideoVae::encode(const Run& run, const Tensor& pixels, const VideoNoise* 
   return (at::cat(latents, 2) - run.weights->get(shift_)) / run.weights->get(scale_);
 }
 
-VideoNoise VideoVae::draw_noise(int64_t batch, const std::array<int64_t, 3>& size, at::Generator& generator, at::ScalarType dtype,
-                                at::Device device) const {
+VideoNoise VideoVae::draw_noise(int64_t batch, const std::array<int64_t, 3>& size, at::Generator& generator,
+                                at::ScalarType dtype, at::Device device) const {
   const auto [t, h, w] = latent_size(size);
   VideoNoise noise;
   noise.spatial = randn({batch * size[0], config_.spatial.latent_channels, h, w}, generator, dtype, device);
@@ -134,12 +139,15 @@ VideoNoise VideoVae::draw_noise(int64_t batch, const std::array<int64_t, 3>& siz
   return noise;
 }
 
-void VideoVae::decode_chunks(const Run& run, const Tensor& latents, int64_t num_frames, const OnFrames& on_frames) const {
+void VideoVae::decode_chunks(const Run& run, const Tensor& latents, int64_t num_frames,
+                             const OnFrames& on_frames) const {
   const int64_t factor = downscale();
-  const bool is_clip = latents.dim() == 5 && latents.size(1) == latent_channels() && latents.numel() > 0 && num_frames > 0;
+  const bool is_clip =
+      latents.dim() == 5 && latents.size(1) == latent_channels() && latents.numel() > 0 && num_frames > 0;
   if (!is_clip || latents.size(2) != latent_size({num_frames, factor * latents.size(3), factor * latents.size(4)})[0]) {
-    throw UsageError(concat("latents of shape ", latents.sizes(), " do not hold a clip of ", num_frames, " frames"),
-                     concat("The video autoencoder takes [B, ", latent_channels(), ", T, h, w], T as latent_size says."));
+    throw UsageError(
+        concat("latents of shape ", latents.sizes(), " do not hold a clip of ", num_frames, " frames"),
+        concat("The video autoencoder takes [B, ", latent_channels(), ", T, h, w], T as latent_size says."));
   }
   const int64_t batch = latents.size(0);
   const int64_t chunk = config_.micro_frame_size > 0 ? config_.micro_frame_size : num_frames;
@@ -149,10 +157,12 @@ void VideoVae::decode_chunks(const Run& run, const Tensor& latents, int64_t num_
     if (run.cancel.stop_requested()) throw CancelledError();
     const Tensor part = latents.narrow(2, latent, std::min(latent_chunk, latents.size(2) - latent));
     const Tensor z = part * run.weights->get(scale_) + run.weights->get(shift_);
-    const Tensor pictures = temporal_.decode(run, z, std::min(chunk, num_frames - begin)) / config_.spatial_scaling_factor;
+    const Tensor pictures =
+        temporal_.decode(run, z, std::min(chunk, num_frames - begin)) / config_.spatial_scaling_factor;
     for (int64_t t = 0; t < pictures.size(2); t += at_once) {
       const int64_t count = std::min(at_once, pictures.size(2) - t);
-      const Tensor frames = spatial_.decode(run, pictures.narrow(2, t, count).transpose(1, 2).flatten(0, 1).contiguous(), parts());
+      const Tensor frames =
+          spatial_.decode(run, pictures.narrow(2, t, count).transpose(1, 2).flatten(0, 1).contiguous(), parts());
       on_frames(frames.unflatten(0, {batch, count}).transpose(1, 2), begin + t);
     }
   }

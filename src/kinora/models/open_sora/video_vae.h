@@ -1,6 +1,6 @@
-// Open-Sora 1.2's video autoencoder (VideoAutoencoderPipeline): a 2-D autoencoder on every frame, then a temporal one over its
-// latents; 8x8 pixels and 4 frames per latent in the published model. Long clips pass the temporal half in chunks of
-// micro_frame_size frames that know nothing of each other.
+// Open-Sora 1.2's video autoencoder (VideoAutoencoderPipeline): a 2-D autoencoder on every frame, then a temporal one
+// over its latents; 8x8 pixels and 4 frames per latent in the published model. Long clips pass the temporal half in
+// chunks of micro_frame_size frames that know nothing of each other.
 #pragma once
 
 #include <array>
@@ -25,9 +25,11 @@ struct VideoVaeConfig {
   int64_t micro_batch_size = 4;             ///< frames at a time in the 2-D half; changes memory, not the result
   std::vector<double> scale{3.85, 2.32, 2.33, 3.06};  ///< per latent channel: latents leave as (z - shift) / scale
   std::vector<double> shift{-0.10, 0.34, 0.27, 0.98};
-  KlParts parts;  ///< tiling of the 2-D half (vae_2d's tiling, tile_sample_size); micro_batch comes from micro_batch_size
+  KlParts
+      parts;  ///< tiling of the 2-D half (vae_2d's tiling, tile_sample_size); micro_batch comes from micro_batch_size
 
-  /// Throws DataError for wrong types, widths that do not fit, and scale or shift of another length than the latent channels.
+  /// Throws DataError for wrong types, widths that do not fit, and scale or shift of another length than the latent
+  /// channels.
   static VideoVaeConfig from_json(const Json& json, const std::string& what);
   Json to_json() const;
 };
@@ -49,25 +51,30 @@ class VideoVae {
   const TemporalVae& temporal() const { return temporal_; }
 
   int64_t latent_channels() const { return config_.temporal.embed_dim; }
-  int64_t downscale() const { return config_.spatial.downscale(); }            ///< pixels per latent, each way
-  int64_t temporal_downscale() const { return config_.temporal.downscale(); }  ///< frames per latent frame inside a chunk
+  int64_t downscale() const { return config_.spatial.downscale(); }  ///< pixels per latent, each way
+  int64_t temporal_downscale() const {
+    return config_.temporal.downscale();
+  }  ///< frames per latent frame inside a chunk
   /// {frames, height, width} in pixels -> latents. Throws UsageError for sizes without latents.
   std::array<int64_t, 3> latent_size(const std::array<int64_t, 3>& size) const;
 
-  /// pixels [B, 3, F, H, W] in -1 .. 1, in the weights' dtype -> [B, C, T, h, w]. Without noise: the modes; with it: samples of
-  /// both posteriors, as the reference takes them. Throws UsageError for other shapes, CancelledError between parts.
+  /// pixels [B, 3, F, H, W] in -1 .. 1, in the weights' dtype -> [B, C, T, h, w]. Without noise: the modes; with it:
+  /// samples of both posteriors, as the reference takes them. Throws UsageError for other shapes, CancelledError
+  /// between parts.
   Tensor encode(const Run& run, const Tensor& pixels, const VideoNoise* noise = nullptr) const;
   /// As much noise as encode takes for clips of this size, drawn on the CPU in the order spatial, temporal.
-  VideoNoise draw_noise(int64_t batch, const std::array<int64_t, 3>& size, at::Generator& generator, at::ScalarType dtype = at::kFloat,
-                        at::Device device = at::kCPU) const;
+  VideoNoise draw_noise(int64_t batch, const std::array<int64_t, 3>& size, at::Generator& generator,
+                        at::ScalarType dtype = at::kFloat, at::Device device = at::kCPU) const;
 
-  /// latents [B, C, T, h, w] with T = latent_size({num_frames, ...})[0] -> [B, 3, num_frames, f h, f w], not clamped. Throws as encode.
+  /// latents [B, C, T, h, w] with T = latent_size({num_frames, ...})[0] -> [B, 3, num_frames, f h, f w], not clamped.
+  /// Throws as encode.
   Tensor decode(const Run& run, const Tensor& latents, int64_t num_frames) const;
 
-  /// Frames [B, 3, n, H, W] (a view whose frames lie one after another in memory) that begin at frame `first` of the clip.
+  /// Frames [B, 3, n, H, W] (a view whose frames lie one after another in memory) that begin at frame `first` of the
+  /// clip.
   using OnFrames = std::function<void(Tensor frames, int64_t first)>;
-  /// decode() that gives up its frames as they are made, at most max(1, micro_batch_size / B) at a time, so that a writer can work
-  /// meanwhile and the clip never lies in memory whole.
+  /// decode() that gives up its frames as they are made, at most max(1, micro_batch_size / B) at a time, so that a
+  /// writer can work meanwhile and the clip never lies in memory whole.
   void decode_chunks(const Run& run, const Tensor& latents, int64_t num_frames, const OnFrames& on_frames) const;
 
  private:

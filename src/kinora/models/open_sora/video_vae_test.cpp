@@ -59,7 +59,8 @@ TEST(CausalConv3d, WithStrideEqualsZerosInFront) {
     const Tensor x = noise({2, 2, frames, 3, 4});
     const Tensor padded = at::constant_pad_nd(x, {0, 0, 0, 0, 1, 0});
     if (padded.size(2) < 3) continue;
-    const Tensor want = at::conv3d(padded, weights.tensors()[0], weights.tensors()[1], {2, 1, 1}, at::IntArrayRef{0, 1, 1});
+    const Tensor want =
+        at::conv3d(padded, weights.tensors()[0], weights.tensors()[1], {2, 1, 1}, at::IntArrayRef{0, 1, 1});
     EXPECT_TRUE(at::allclose(conv(run, x), want, 1e-5, 1e-6)) << frames;
   }
 }

@@ -20,9 +20,11 @@ kl::Widths widths_of(const AutoencoderKlConfig& c) {
 void check_blocks(const JsonObject& object, const char* key, const char* known, size_t levels) {
   if (!object.has(key)) return;
   const std::vector<std::string> types = object.require_strings(key);
-  if (types.size() != levels) throw DataError(concat(object.what(), ": ", key, " and block_out_channels differ in length"));
+  if (types.size() != levels)
+    throw DataError(concat(object.what(), ": ", key, " and block_out_channels differ in length"));
   for (const std::string& type : types) {
-    if (type != known) throw DataError(concat(object.what(), ": ", key, " has '", type, "'; only ", known, " is known"));
+    if (type != known)
+      throw DataError(concat(object.what(), ": ", key, " has '", type, "'; only ", known, " is known"));
   }
 }
 
@@ -65,9 +67,12 @@ AutoencoderKlConfig AutoencoderKlConfig::sdxl() {
   return config;
 }
 
-AutoencoderKlConfig AutoencoderKlConfig::from_json(const Json& json, const std::string& what) { return from_json(json, what, {}); }
+AutoencoderKlConfig AutoencoderKlConfig::from_json(const Json& json, const std::string& what) {
+  return from_json(json, what, {});
+}
 
-AutoencoderKlConfig AutoencoderKlConfig::from_json(const Json& json, const std::string& what, AutoencoderKlConfig base) {
+AutoencoderKlConfig AutoencoderKlConfig::from_json(const Json& json, const std::string& what,
+                                                   AutoencoderKlConfig base) {
   const JsonObject object(json, what);
   AutoencoderKlConfig c = std::move(base);
   c.in_channels = object.int_or("in_channels", c.in_channels, 1, kMaxWidth);
@@ -90,7 +95,8 @@ AutoencoderKlConfig AutoencoderKlConfig::from_json(const Json& json, const std::
   c.scaling_factor = object.number_or("scaling_factor", c.scaling_factor);
   c.shift_factor = object.number_or("shift_factor", c.shift_factor);
   if (c.block_out_channels.empty() || c.block_out_channels.size() > 16) {
-    throw DataError(concat(what, ": block_out_channels has ", c.block_out_channels.size(), " levels; 1 to 16 are possible"));
+    throw DataError(
+        concat(what, ": block_out_channels has ", c.block_out_channels.size(), " levels; 1 to 16 are possible"));
   }
   for (const int64_t width : c.block_out_channels) {
     if (width % c.norm_num_groups != 0) {
@@ -100,9 +106,10 @@ AutoencoderKlConfig AutoencoderKlConfig::from_json(const Json& json, const std::
   check_blocks(object, "down_block_types", "DownEncoderBlock2D", c.block_out_channels.size());
   check_blocks(object, "up_block_types", "UpDecoderBlock2D", c.block_out_channels.size());
   const std::string activation = object.string_or("act_fn", "silu");
-  if (activation != "silu" && activation != "swish") throw DataError(concat(what, ": act_fn '", activation, "' is not known; silu is"));
-  object.ignore({"force_upcast", "latents_mean", "latents_std", "micro_batch_size", "from_pretrained", "subfolder", "type", "cache_dir",
-                 "local_files_only"});
+  if (activation != "silu" && activation != "swish")
+    throw DataError(concat(what, ": act_fn '", activation, "' is not known; silu is"));
+  object.ignore({"force_upcast", "latents_mean", "latents_std", "micro_batch_size", "from_pretrained", "subfolder",
+                 "type", "cache_dir", "local_files_only"});
   object.warn_unknown();
   return c;
 }
@@ -132,8 +139,10 @@ AutoencoderKl::AutoencoderKl(const Scope& scope, const AutoencoderKlConfig& conf
       encoder_(scope / "encoder", config.in_channels, config.latent_channels, widths_of(config)),
       decoder_(scope / "decoder", config.latent_channels, config.out_channels, widths_of(config)) {
   const std::vector<int64_t> point{1, 1};
-  if (config.use_quant_conv) quant_conv_.emplace(scope / "quant_conv", 2 * config.latent_channels, 2 * config.latent_channels, point);
-  if (config.use_post_quant_conv) post_quant_conv_.emplace(scope / "post_quant_conv", config.latent_channels, config.latent_channels, point);
+  if (config.use_quant_conv)
+    quant_conv_.emplace(scope / "quant_conv", 2 * config.latent_channels, 2 * config.latent_channels, point);
+  if (config.use_post_quant_conv)
+    post_quant_conv_.emplace(scope / "post_quant_conv", config.latent_channels, config.latent_channels, point);
 }
 
 DiagonalGaussian AutoencoderKl::encode(const Run& run, const Tensor& x, const KlParts& parts) const {
@@ -155,7 +164,10 @@ Tensor AutoencoderKl::encode_part(const Run& run, const Tensor& x, const KlParts
   const auto [sample, latent] = tile_sizes(config_, parts);
   if (!parts.tiling || (x.size(2) <= sample && x.size(3) <= sample)) return whole(x);
   const int64_t blend = part_of(latent, parts.tile_overlap);
-  const TileGrid grid{.size = sample, .step = part_of(sample, 1 - parts.tile_overlap), .blend = blend, .keep = latent - blend,
+  const TileGrid grid{.size = sample,
+                      .step = part_of(sample, 1 - parts.tile_overlap),
+                      .blend = blend,
+                      .keep = latent - blend,
                       .least = config_.downscale()};
   return map_tiles(x, grid, whole);
 }
@@ -168,7 +180,8 @@ Tensor AutoencoderKl::decode_part(const Run& run, const Tensor& z, const KlParts
   const auto [sample, latent] = tile_sizes(config_, parts);
   if (!parts.tiling || (z.size(2) <= latent && z.size(3) <= latent)) return whole(z);
   const int64_t blend = part_of(sample, parts.tile_overlap);
-  const TileGrid grid{.size = latent, .step = part_of(latent, 1 - parts.tile_overlap), .blend = blend, .keep = sample - blend};
+  const TileGrid grid{
+      .size = latent, .step = part_of(latent, 1 - parts.tile_overlap), .blend = blend, .keep = sample - blend};
   return map_tiles(z, grid, whole);
 }
 

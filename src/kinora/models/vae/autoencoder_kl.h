@@ -1,5 +1,5 @@
-// The 2-D variational autoencoder of latent diffusion (Rombach et al. 2022) as diffusers publishes it under AutoencoderKL:
-// Stable Diffusion, SDXL and the picture half of Open-Sora's. Parameters carry the published names.
+// The 2-D variational autoencoder of latent diffusion (Rombach et al. 2022) as diffusers publishes it under
+// AutoencoderKL: Stable Diffusion, SDXL and the picture half of Open-Sora's. Parameters carry the published names.
 #pragma once
 
 #include <cstdint>
@@ -33,8 +33,8 @@ struct AutoencoderKlConfig {
   int64_t downscale() const { return int64_t{1} << (block_out_channels.size() - 1); }
   /// Stable Diffusion XL's: 128, 256, 512, 512; two layers; pictures of 512.
   static AutoencoderKlConfig sdxl();
-  /// Absent keys keep `base`'s values; unknown ones are warned of. Throws DataError for other block types or activations than
-  /// the published ones, and widths that the groups do not divide.
+  /// Absent keys keep `base`'s values; unknown ones are warned of. Throws DataError for other block types or
+  /// activations than the published ones, and widths that the groups do not divide.
   static AutoencoderKlConfig from_json(const Json& json, const std::string& what);
   static AutoencoderKlConfig from_json(const Json& json, const std::string& what, AutoencoderKlConfig base);
   Json to_json() const;
@@ -54,8 +54,8 @@ class AutoencoderKl {
   AutoencoderKl(const Scope& scope, const AutoencoderKlConfig& config);
   const AutoencoderKlConfig& config() const { return config_; }
 
-  /// x [B, in_channels, H, W] in -1 .. 1, in the weights' dtype -> posterior over [B, latent_channels, H / f, W / f] (rounded down).
-  /// Throws UsageError for another shape or a picture smaller than f; CancelledError between parts.
+  /// x [B, in_channels, H, W] in -1 .. 1, in the weights' dtype -> posterior over [B, latent_channels, H / f, W / f]
+  /// (rounded down). Throws UsageError for another shape or a picture smaller than f; CancelledError between parts.
   DiagonalGaussian encode(const Run& run, const Tensor& x, const KlParts& parts = {}) const;
   /// z [B, latent_channels, h, w] -> [B, out_channels, f h, f w], not clamped. Throws as encode.
   Tensor decode(const Run& run, const Tensor& z, const KlParts& parts = {}) const;
@@ -70,8 +70,8 @@ class AutoencoderKl {
   std::optional<Conv> quant_conv_, post_quant_conv_;
 };
 
-/// The name that checkpoints from before diffusers 0.18 give to an attention parameter ("...to_q.weight" is "...query.weight",
-/// "to_out.0" is "proj_attn"); other names as they are. For LoadOptions::alias.
+/// The name that checkpoints from before diffusers 0.18 give to an attention parameter ("...to_q.weight" is
+/// "...query.weight", "to_out.0" is "proj_attn"); other names as they are. For LoadOptions::alias.
 std::string older_kl_name(const std::string& name);
 
 }  // namespace kinora::models

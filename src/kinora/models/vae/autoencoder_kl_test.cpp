@@ -48,7 +48,8 @@ TEST(Gaussian, ClampsTheLogVariance) {
 
 TEST(Gaussian, DivergesFromTheStandardNormalByNothingButItself) {
   EXPECT_EQ((DiagonalGaussian{at::zeros({2, 6, 3})}.kl().abs().sum().item<double>()), 0.0);
-  EXPECT_NEAR((DiagonalGaussian{at::cat({at::ones({1, 1, 3}), at::zeros({1, 1, 3})}, 1)}.kl().item<double>()), 1.5, 1e-6);
+  EXPECT_NEAR((DiagonalGaussian{at::cat({at::ones({1, 1, 3}), at::zeros({1, 1, 3})}, 1)}.kl().item<double>()), 1.5,
+              1e-6);
 }
 
 TEST(AutoencoderKl, RoundsOddSizesDown) {
@@ -64,7 +65,8 @@ TEST(AutoencoderKl, SlicesEqualTheWholeBitForBit) {
   for (const int64_t micro_batch : {1, 2, 4}) {
     KlParts parts;
     parts.micro_batch = micro_batch;
-    EXPECT_TRUE(at::equal(vae.model.encode(vae.run, x, parts).moments, vae.model.encode(vae.run, x).moments)) << micro_batch;
+    EXPECT_TRUE(at::equal(vae.model.encode(vae.run, x, parts).moments, vae.model.encode(vae.run, x).moments))
+        << micro_batch;
     EXPECT_TRUE(at::equal(vae.model.decode(vae.run, z, parts), vae.model.decode(vae.run, z))) << micro_batch;
   }
 }
@@ -73,7 +75,8 @@ TEST(AutoencoderKl, TilesCoverThePicture) {
   const Vae vae;
   KlParts parts;
   parts.tiling = true;
-  const std::vector<std::vector<int64_t>> sizes{{16, 16}, {17, 40}, {26, 33}, {40, 26}};  // 26: a leftover of 2 px has no latent
+  const std::vector<std::vector<int64_t>> sizes{
+      {16, 16}, {17, 40}, {26, 33}, {40, 26}};  // 26: a leftover of 2 px has no latent
   for (const auto& size : sizes) {
     const Tensor moments = vae.model.encode(vae.run, noise({1, 3, size[0], size[1]}), parts).moments;
     EXPECT_EQ(moments.sizes(), (std::vector<int64_t>{1, 8, size[0] / 4, size[1] / 4}));
@@ -88,7 +91,8 @@ TEST(Tiles, OfAnIdentityGiveThePictureBack) {
   const Tensor x = noise({1, 2, 23, 31});
   const Tensor y = map_tiles(x, {.size = 8, .step = 6, .blend = 2, .keep = 6}, [](const Tensor& tile) { return tile; });
   EXPECT_TRUE(at::allclose(x, y));
-  EXPECT_THROW(map_tiles(x, {.size = 8, .step = 0, .blend = 2, .keep = 6}, [](const Tensor& tile) { return tile; }), UsageError);
+  EXPECT_THROW(map_tiles(x, {.size = 8, .step = 0, .blend = 2, .keep = 6}, [](const Tensor& tile) { return tile; }),
+               UsageError);
 }
 
 TEST(AutoencoderKl, RefusesOtherShapes) {
@@ -126,7 +130,8 @@ TEST(AutoencoderKl, GivesEveryParameterAFiniteGradient) {
 TEST(AutoencoderKl, InBfloat16StaysNearFloat32) {
   const Vae wide, narrow(small_config(), at::kBFloat16);
   const Tensor z = noise({1, 4, 6, 5});
-  const Tensor want = wide.model.decode(wide.run, z), got = narrow.model.decode(narrow.run, z.to(at::kBFloat16)).to(at::kFloat);
+  const Tensor want = wide.model.decode(wide.run, z),
+               got = narrow.model.decode(narrow.run, z.to(at::kBFloat16)).to(at::kFloat);
   EXPECT_LT((got - want).norm().item<double>(), 0.05 * want.norm().item<double>());
 }
 
@@ -142,7 +147,8 @@ TEST(AutoencoderKlConfig, SurvivesJson) {
   const AutoencoderKlConfig config = AutoencoderKlConfig::from_json(small_config().to_json(), "test");
   EXPECT_EQ(config.block_out_channels, small_config().block_out_channels);
   EXPECT_EQ(config.to_json(), small_config().to_json());
-  EXPECT_EQ(AutoencoderKlConfig::from_json({{"sample_size", {64, 32}}, {"norm_num_groups", 32}}, "test").sample_size, 64);
+  EXPECT_EQ(AutoencoderKlConfig::from_json({{"sample_size", {64, 32}}, {"norm_num_groups", 32}}, "test").sample_size,
+            64);
 }
 
 TEST(AutoencoderKlConfig, RefusesWhatIsNotBuilt) {
@@ -161,7 +167,8 @@ TEST(AutoencoderKlConfig, RefusesWhatIsNotBuilt) {
 
 TEST(AutoencoderKl, KnowsTheNamesOfOlderCheckpoints) {
   EXPECT_EQ(older_kl_name("encoder.mid_block.attentions.0.to_q.weight"), "encoder.mid_block.attentions.0.query.weight");
-  EXPECT_EQ(older_kl_name("decoder.mid_block.attentions.0.to_out.0.bias"), "decoder.mid_block.attentions.0.proj_attn.bias");
+  EXPECT_EQ(older_kl_name("decoder.mid_block.attentions.0.to_out.0.bias"),
+            "decoder.mid_block.attentions.0.proj_attn.bias");
   EXPECT_EQ(older_kl_name("decoder.conv_in.bias"), "decoder.conv_in.bias");
 }
 

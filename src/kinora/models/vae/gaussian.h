@@ -1,4 +1,5 @@
-// The posterior of a variational autoencoder: a diagonal normal distribution given by its moments (Kingma & Welling 2014).
+// The posterior of a variational autoencoder: a diagonal normal distribution given by its moments (Kingma & Welling
+// 2014).
 #pragma once
 
 #include <ATen/ATen.h>

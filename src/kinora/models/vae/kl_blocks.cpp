@@ -10,13 +10,17 @@ using ops::Activation;
 
 constexpr double kEps = 1e-6;
 
-Conv conv3x3(const Scope& scope, int64_t in, int64_t out) { return Conv(scope, in, out, {3, 3}, {.stride = {}, .padding = {1, 1}}); }
+Conv conv3x3(const Scope& scope, int64_t in, int64_t out) {
+  return Conv(scope, in, out, {3, 3}, {.stride = {}, .padding = {1, 1}});
+}
 
 Conv halving(const Scope& scope, int64_t channels) {
   return Conv(scope / "downsamplers" / 0 / "conv", channels, channels, {3, 3}, {.stride = {2, 2}, .padding = {}});
 }
 
-Conv doubling(const Scope& scope, int64_t channels) { return conv3x3(scope / "upsamplers" / 0 / "conv", channels, channels); }
+Conv doubling(const Scope& scope, int64_t channels) {
+  return conv3x3(scope / "upsamplers" / 0 / "conv", channels, channels);
+}
 
 }  // namespace
 
@@ -46,13 +50,15 @@ PixelAttention::PixelAttention(const Scope& scope, int64_t channels, int64_t gro
 
 Tensor PixelAttention::operator()(const Run& run, Tensor x) const {
   const Tensor rows = norm_(run, x).flatten(2).transpose(1, 2).contiguous();  // [B, H W, C]
-  Tensor y = ops::attention(q_(run, rows).unsqueeze(1), k_(run, rows).unsqueeze(1), v_(run, rows).unsqueeze(1)).squeeze(1);
+  Tensor y =
+      ops::attention(q_(run, rows).unsqueeze(1), k_(run, rows).unsqueeze(1), v_(run, rows).unsqueeze(1)).squeeze(1);
   y = out_(run, y).transpose(1, 2).reshape(x.sizes());
   return ops::add_residual(x, y);
 }
 
 MidBlock::MidBlock(const Scope& scope, int64_t channels, int64_t groups, bool attention)
-    : first_(scope / "resnets" / 0, channels, channels, groups), second_(scope / "resnets" / 1, channels, channels, groups) {
+    : first_(scope / "resnets" / 0, channels, channels, groups),
+      second_(scope / "resnets" / 1, channels, channels, groups) {
   if (attention) attention_.emplace(scope / "attentions" / 0, channels, groups);
 }
 
@@ -84,7 +90,8 @@ Tensor Encoder::operator()(const Run& run, Tensor x) const {
   x = conv_in_(run, x);
   for (const Level& level : levels_) {
     for (const ResnetBlock& block : level.blocks) x = block(run, std::move(x));
-    // One zero row below and one column to the right; none above and left: that is what the published weights were trained with.
+    // One zero row below and one column to the right; none above and left: that is what the published weights were
+    // trained with.
     if (level.resample) x = (*level.resample)(run, at::constant_pad_nd(x, {0, 1, 0, 1}));
   }
   x = mid_(run, std::move(x));

@@ -1,5 +1,6 @@
 // The parts of the 2-D autoencoder (Rombach et al. 2022; the layout and names of diffusers' AutoencoderKL).
-// B pictures, C channels, H and W pixels. Blocks take their input by value: what is moved in is freed as soon as it can be.
+// B pictures, C channels, H and W pixels. Blocks take their input by value: what is moved in is freed as soon as it can
+// be.
 #pragma once
 
 #include <optional>
@@ -60,7 +61,8 @@ struct Level {
   std::optional<Conv> resample;
 };
 
-/// Pixels [B, in, H, W] -> moments before quant_conv [B, 2 latent, H', W'], each level but the last halving, rounding down.
+/// Pixels [B, in, H, W] -> moments before quant_conv [B, 2 latent, H', W'], each level but the last halving, rounding
+/// down.
 class Encoder {
  public:
   Encoder(const Scope& scope, int64_t in, int64_t latent, const Widths& widths);

@@ -32,11 +32,13 @@ Tensor map_tiles(const Tensor& x, const TileGrid& grid, const std::function<Tens
   for (int64_t top = 0; top < x.size(2) && is_left(top, x.size(2)); top += grid.step) {
     std::vector<Tensor> tiles, kept;
     for (int64_t left = 0; left < x.size(3) && is_left(left, x.size(3)); left += grid.step) {
-      const Tensor part = x.narrow(2, top, std::min(grid.size, x.size(2) - top)).narrow(3, left, std::min(grid.size, x.size(3) - left));
+      const Tensor part =
+          x.narrow(2, top, std::min(grid.size, x.size(2) - top)).narrow(3, left, std::min(grid.size, x.size(3) - left));
       Tensor tile = work(part);
       if (!above.empty()) tile = fade(above[tiles.size()], tile, 2, grid.blend);
       if (!tiles.empty()) tile = fade(tiles.back(), tile, 3, grid.blend);
-      kept.push_back(tile.narrow(2, 0, std::min(grid.keep, tile.size(2))).narrow(3, 0, std::min(grid.keep, tile.size(3))));
+      kept.push_back(
+          tile.narrow(2, 0, std::min(grid.keep, tile.size(2))).narrow(3, 0, std::min(grid.keep, tile.size(3))));
       tiles.push_back(std::move(tile));
     }
     rows.push_back(at::cat(kept, 3));
