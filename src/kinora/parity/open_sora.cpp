@@ -24,7 +24,9 @@ struct Loaded {
     run.weights = &weights;
   }
   template <typename... Args>
-  auto operator()(const Args&... args) const { return layer(run, args...); }
+  auto operator()(const Args&... args) const {
+    return layer(run, args...);
+  }
 
   Params params;
   Layer layer;
@@ -73,7 +75,8 @@ Outputs size_embedder(const Case& c) {
 }
 
 Outputs caption_embedder(const Case& c) {
-  const Loaded<open_sora::CaptionEmbedder> layer(c, integer(c, "in_channels"), integer(c, "hidden_size"), integer(c, "token_num"));
+  const Loaded<open_sora::CaptionEmbedder> layer(c, integer(c, "in_channels"), integer(c, "hidden_size"),
+                                                 integer(c, "token_num"));
   const Tensor caption = c.input("caption");
   Outputs out = one(layer(caption));
   const auto drop = c.value("force_drop_ids").get<std::vector<int64_t>>();
@@ -91,8 +94,9 @@ Outputs position(const Case& c) {
   int64_t i = 0;
   for (const Json& entry : c.value("cases")) {
     const auto base = entry[3].is_null() ? std::nullopt : std::optional<double>(entry[3].get<double>());
-    out.tensors[concat("y", i++)] = open_sora::position_table(entry[0].get<int64_t>(), entry[1].get<int64_t>(), integer(c, "dim"),
-                                                              entry[2].get<double>(), base, at::TensorOptions(c.dtype()));
+    out.tensors[concat("y", i++)] =
+        open_sora::position_table(entry[0].get<int64_t>(), entry[1].get<int64_t>(), integer(c, "dim"),
+                                  entry[2].get<double>(), base, at::TensorOptions(c.dtype()));
   }
   return out;
 }
@@ -112,8 +116,9 @@ Outputs rms_norm(const Case& c) {
 
 Outputs self_attention(const Case& c) {
   const int64_t width = integer(c, "dim"), heads = integer(c, "num_heads");
-  const open_sora::SelfAttention::Options options{
-      .qk_norm = flag(c, "qk_norm", true), .norm_after_rotary = flag(c, "qk_norm_legacy", false), .proj_init = init::zeros};
+  const open_sora::SelfAttention::Options options{.qk_norm = flag(c, "qk_norm", true),
+                                                  .norm_after_rotary = flag(c, "qk_norm_legacy", false),
+                                                  .proj_init = init::zeros};
   const Loaded<open_sora::SelfAttention> attention(c, width, heads, options);
   const Tensor x = c.input("x");
   const auto table = open_sora::rotary_table(open_sora::rotary_frequencies(width / heads).to(c.dtype()), x.size(1));
@@ -159,7 +164,8 @@ Outputs block(const Case& c) {
 }
 
 Outputs final_layer(const Case& c) {
-  const Loaded<open_sora::FinalLayer> layer(c, integer(c, "hidden_size"), integer(c, "num_patch") * integer(c, "out_channels"));
+  const Loaded<open_sora::FinalLayer> layer(c, integer(c, "hidden_size"),
+                                            integer(c, "num_patch") * integer(c, "out_channels"));
   open_sora::Conditioning conditioning = masked(c);
   conditioning.embed = c.input("t");
   if (c.has_input("t0")) conditioning.embed_zero = c.input("t0");
@@ -182,7 +188,8 @@ Outputs stdit3(const Case& c) {
   in.height = c.value("height").get<double>();
   in.width = c.value("width").get<double>();
   in.frame_mask = frame_mask(c);
-  if (c.has_input("mask_lens")) in.caption_mask = prefix_mask(c.value("mask_lens").get<std::vector<int64_t>>(), config.model_max_length);
+  if (c.has_input("mask_lens"))
+    in.caption_mask = prefix_mask(c.value("mask_lens").get<std::vector<int64_t>>(), config.model_max_length);
   return one(model.forward(run, in));
 }
 

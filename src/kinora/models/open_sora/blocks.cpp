@@ -30,7 +30,8 @@ SelfAttention::SelfAttention(const Scope& scope, int64_t width, int64_t heads, c
       k_norm_(norm_if(options.qk_norm, scope / "k_norm", head_dim_)),
       proj_(scope / "proj", width, width, {.init = options.proj_init}) {}
 
-Tensor SelfAttention::prepare(const Run& run, const Tensor& heads, const std::optional<RmsNorm>& norm, const Rotary* rotary) const {
+Tensor SelfAttention::prepare(const Run& run, const Tensor& heads, const std::optional<RmsNorm>& norm,
+                              const Rotary* rotary) const {
   std::optional<Tensor> weight, cos, sin;
   if (norm) weight = run.weights->get(norm->weight());
   if (rotary) cos = rotary->cos, sin = rotary->sin;
@@ -47,7 +48,9 @@ Tensor SelfAttention::operator()(const Run& run, const Tensor& x, Axis along, co
   const Tensor split = qkv.view({batch, frames, rows, 3, heads, head_dim_});
   const bool in_frame = along == Axis::rows;
   const Tensor by_head = in_frame ? split.permute({3, 0, 1, 4, 2, 5}) : split.permute({3, 0, 2, 4, 1, 5});
-  const auto stream = [&](int64_t which) { return by_head.select(0, which).flatten(0, 1); };  // [B T or B S, A, rows, D]
+  const auto stream = [&](int64_t which) {
+    return by_head.select(0, which).flatten(0, 1);
+  };  // [B T or B S, A, rows, D]
   Tensor out = stream(2);
   if (out.size(2) > 1) {  // a row alone attends to itself
     out = ops::attention(prepare(run, stream(0), q_norm_, rotary), prepare(run, stream(1), k_norm_, rotary), out);
@@ -65,9 +68,11 @@ CrossAttention::CrossAttention(const Scope& scope, int64_t width, int64_t heads,
 
 Tensor CrossAttention::keys_values(const Run& run, const Tensor& tokens) const { return kv_(run, tokens); }
 
-Tensor CrossAttention::operator()(const Run& run, const Tensor& x, const Tensor& keys_values, at::IntArrayRef lengths) const {
+Tensor CrossAttention::operator()(const Run& run, const Tensor& x, const Tensor& keys_values,
+                                  at::IntArrayRef lengths) const {
   const Tensor q = q_(run, x).view({x.size(0), x.size(1) * x.size(2), -1, head_dim_}).transpose(1, 2);
-  const Tensor kv = keys_values.view({keys_values.size(1), 2, -1, head_dim_}).permute({1, 2, 0, 3});  // [2, A, tokens, D]
+  const Tensor kv =
+      keys_values.view({keys_values.size(1), 2, -1, head_dim_}).permute({1, 2, 0, 3});  // [2, A, tokens, D]
   const Tensor out = ops::attention_packed(q, kv.select(0, 0), kv.select(0, 1), lengths);
   return proj_(run, out.transpose(1, 2).reshape({x.size(0), x.size(1), x.size(2), -1}));
 }
@@ -94,8 +99,8 @@ Block::Modulation Block::modulation(const Run& run, const Conditioning& c, int64
   return {m.select(1, 0), m.select(1, 1), m.select(1, 2)};
 }
 
-/// x plus what a sublayer adds, through both points of its site. Without a policy nobody wants the product with the gate, so
-/// the sum takes it in; the bits are the same.
+/// x plus what a sublayer adds, through both points of its site. Without a policy nobody wants the product with the
+/// gate, so the sum takes it in; the bits are the same.
 template <typename Modulate, typename Compute>
 Tensor Block::add_sublayer(const Run& run, const Tensor& x, SiteKey key, Modulate modulate, Compute compute) const {
   if (!run.policy) {
@@ -105,30 +110,36 @@ Tensor Block::add_sublayer(const Run& run, const Tensor& x, SiteKey key, Modulat
   }
   key.point = Point::residual;
   return ops::add_residual(x, site_tensor(run, key, [&]() -> Tensor {
-    const Modulation m = modulate();
-    SiteKey inner = key;
-    inner.point = Point::module;
-    const Tensor y = site_tensor(run, inner, [&] { return compute(m); });
-    return m.gate.defined() ? y * m.gate : y;
-  }));
+                             const Modulation m = modulate();
+                             SiteKey inner = key;
+                             inner.point = Point::module;
+                             const Tensor y = site_tensor(run, inner, [&] { return compute(m); });
+                             return m.gate.defined() ? y * m.gate : y;
+                           }));
 }
 
 Tensor Block::operator()(const Run& run, const Tensor& input, const Conditioning& c) const {
   const Kind kind = along_ == Axis::rows ? Kind::spatial : Kind::temporal;
   const auto attend = [&](const Modulation& m) -> Tensor {
-    const auto whole = [&](Streams in) -> Streams { return {attn_(run, in[0], along_, along_ == Axis::frames ? &c.rotary : nullptr)}; };
+    const auto whole = [&](Streams in) -> Streams {
+      return {attn_(run, in[0], along_, along_ == Axis::frames ? &c.rotary : nullptr)};
+    };
     return run.layout->with_whole(along_, c.extent, {norm_(run, input, m.scale, m.shift)}, whole)[0];
   };
-  Tensor x = add_sublayer(run, input, {attn_path_, index_, kind, Point::module}, [&] { return modulation(run, c, 0); }, attend);
+  Tensor x = add_sublayer(
+      run, input, {attn_path_, index_, kind, Point::module}, [&] { return modulation(run, c, 0); }, attend);
 
   const auto read = [&](const Modulation&) {
-    const Tensor kv = c.caption.keys_values.empty() ? cross_.keys_values(run, c.caption.tokens) : c.caption.keys_values.at(index_);
+    const Tensor kv =
+        c.caption.keys_values.empty() ? cross_.keys_values(run, c.caption.tokens) : c.caption.keys_values.at(index_);
     return cross_(run, x, kv, c.caption.lengths);
   };
-  x = add_sublayer(run, x, {cross_path_, index_, Kind::cross, Point::module}, [] { return Modulation{}; }, read);
+  x = add_sublayer(
+      run, x, {cross_path_, index_, Kind::cross, Point::module}, [] { return Modulation{}; }, read);
 
   const auto think = [&](const Modulation& m) { return mlp_(run, norm_(run, x, m.scale, m.shift)); };
-  return add_sublayer(run, x, {mlp_path_, index_, Kind::mlp, Point::module}, [&] { return modulation(run, c, 3); }, think);
+  return add_sublayer(
+      run, x, {mlp_path_, index_, Kind::mlp, Point::module}, [&] { return modulation(run, c, 3); }, think);
 }
 
 Tensor Block::modulated_input(const Run& run, const Tensor& x, const Conditioning& c) const {

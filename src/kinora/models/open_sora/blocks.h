@@ -11,8 +11,8 @@
 
 namespace kinora::models::open_sora {
 
-/// Multi-head self-attention along one axis of [B, T, S, C]: rows of a frame see each other (Axis::rows), or the same row of
-/// all frames (Axis::frames). "qkv", "q_norm", "k_norm", "proj".
+/// Multi-head self-attention along one axis of [B, T, S, C]: rows of a frame see each other (Axis::rows), or the same
+/// row of all frames (Axis::frames). "qkv", "q_norm", "k_norm", "proj".
 class SelfAttention {
  public:
   struct Options {
@@ -52,11 +52,11 @@ class CrossAttention {
 struct Conditioning {
   Extent extent;
   Caption caption;
-  Tensor embed;      ///< [B, C], the sum of the embedded timestep and frame rate
-  Tensor time;       ///< [B, 6, C], what modulates
+  Tensor embed;                  ///< [B, C], the sum of the embedded timestep and frame rate
+  Tensor time;                   ///< [B, 6, C], what modulates
   Tensor embed_zero, time_zero;  ///< the same at timestep 0, for frames that are given; undefined without a mask
-  Tensor frame_mask;  ///< [B, T, 1, 1] bool, this rank's frames: true is being denoised; undefined: all are
-  Rotary rotary;      ///< of all frames
+  Tensor frame_mask;             ///< [B, T, 1, 1] bool, this rank's frames: true is being denoised; undefined: all are
+  Rotary rotary;                 ///< of all frames
 };
 
 class Block {

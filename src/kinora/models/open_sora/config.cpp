@@ -18,7 +18,8 @@ STDiT3Config STDiT3Config::from_json(const Json& json, std::string what) {
   c.in_channels = object.int_or("in_channels", c.in_channels, 1, kMaxSize);
   const std::vector<int64_t> patch = object.ints_or("patch_size", {1, 2, 2}, 1, 1 << 10);
   if (patch.size() != 3) {
-    throw DataError(concat(what, ": patch_size has ", patch.size(), " numbers"), "it takes three: frames, height, width");
+    throw DataError(concat(what, ": patch_size has ", patch.size(), " numbers"),
+                    "it takes three: frames, height, width");
   }
   std::copy(patch.begin(), patch.end(), c.patch_size.begin());
   c.input_sq_size = object.number_or("input_sq_size", c.input_sq_size);
@@ -36,8 +37,8 @@ STDiT3Config STDiT3Config::from_json(const Json& json, std::string what) {
   c.freeze_y_embedder = object.bool_or("freeze_y_embedder", c.freeze_y_embedder);
   c.only_train_temporal = object.bool_or("only_train_temporal", c.only_train_temporal);
   // Choices of the reference's kernels and of its training; no result depends on them here.
-  object.ignore({"model_type", "architectures", "torch_dtype", "transformers_version", "input_size", "drop_path", "enable_flash_attn",
-                 "enable_layernorm_kernel", "enable_sequence_parallelism"});
+  object.ignore({"model_type", "architectures", "torch_dtype", "transformers_version", "input_size", "drop_path",
+                 "enable_flash_attn", "enable_layernorm_kernel", "enable_sequence_parallelism"});
   object.warn_unknown();
 
   if (c.hidden_size % c.num_heads != 0 || c.hidden_size % 4 != 0 || c.head_dim() % 2 != 0) {
@@ -45,7 +46,8 @@ STDiT3Config STDiT3Config::from_json(const Json& json, std::string what) {
                     "hidden_size must be a multiple of 4 and give every head the same even width");
   }
   if (!(c.input_sq_size > 0) || !(c.mlp_ratio > 0) || c.mlp_ratio > 1024 || c.mlp_size() < 1) {
-    throw DataError(concat(what, ": input_sq_size ", c.input_sq_size, ", mlp_ratio ", c.mlp_ratio), "both must be above zero");
+    throw DataError(concat(what, ": input_sq_size ", c.input_sq_size, ", mlp_ratio ", c.mlp_ratio),
+                    "both must be above zero");
   }
   return c;
 }
@@ -70,13 +72,15 @@ Json STDiT3Config::to_json() const {
           {"only_train_temporal", only_train_temporal}};
 }
 
-double stdit3_flops(const STDiT3Config& config, int64_t frames, int64_t height, int64_t width, int64_t text_tokens, int64_t batch) {
+double stdit3_flops(const STDiT3Config& config, int64_t frames, int64_t height, int64_t width, int64_t text_tokens,
+                    int64_t batch) {
   const auto patches = [](int64_t size, int64_t patch) { return static_cast<double>((size + patch - 1) / patch); };
   const double t = patches(frames, config.patch_size[0]);
   const double s = patches(height, config.patch_size[1]) * patches(width, config.patch_size[2]);
   const double n = t * s, l = static_cast<double>(text_tokens), d = static_cast<double>(config.hidden_size);
   const double depth = static_cast<double>(config.depth), hidden = static_cast<double>(config.mlp_size());
-  const double blocks = 2 * depth * (n * (12 * d * d + 4 * d * hidden + 4 * l * d) + 4 * l * d * d) + depth * n * 4 * (s + t) * d;
+  const double blocks =
+      2 * depth * (n * (12 * d * d + 4 * d * hidden + 4 * l * d) + 4 * l * d * d) + depth * n * 4 * (s + t) * d;
   const double channels = static_cast<double>(config.in_channels + config.out_channels());
   const double caption = config.skip_y_embedder ? 0 : 2 * l * (static_cast<double>(config.caption_channels) + d) * d;
   const double ends = 2 * n * d * static_cast<double>(config.patch_volume()) * channels + caption;

@@ -29,7 +29,8 @@ TEST(STDiT3ConfigJson, ReadsWhatItWrites) {
 TEST(STDiT3ConfigJson, WarnsOfUnknownKeysAndKnowsThePublishedOnes) {
   std::vector<std::string> lines;
   set_log_sink([&](LogLevel, std::string_view line) { lines.emplace_back(line); });
-  STDiT3Config::from_json({{"enable_layernorm_kernel", true}, {"input_size", {nullptr, nullptr, nullptr}}, {"drop_path", 0.0}});
+  STDiT3Config::from_json(
+      {{"enable_layernorm_kernel", true}, {"input_size", {nullptr, nullptr, nullptr}}, {"drop_path", 0.0}});
   EXPECT_TRUE(lines.empty());
   STDiT3Config::from_json({{"surprise", 1}});
   set_log_sink({});

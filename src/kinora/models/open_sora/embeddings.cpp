@@ -9,7 +9,8 @@
 namespace kinora::models::open_sora {
 
 PatchEmbed::PatchEmbed(const Scope& scope, const std::array<int64_t, 3>& patch, int64_t channels, int64_t width)
-    : weight_((scope / "proj").param("weight", {width, channels, patch[0], patch[1], patch[2]}, {.init = init::kaiming_uniform})),
+    : weight_((scope / "proj")
+                  .param("weight", {width, channels, patch[0], patch[1], patch[2]}, {.init = init::kaiming_uniform})),
       bias_((scope / "proj").param("bias", {width})) {}
 
 Tensor PatchEmbed::operator()(const Run& run, const Tensor& x) const {
@@ -60,11 +61,13 @@ PackedCaption pack_caption(const Tensor& caption, const Tensor& mask) {
 CaptionEmbedder::CaptionEmbedder(const Scope& scope, int64_t channels, int64_t width, int64_t tokens)
     : null_(scope.param("y_embedding", {tokens, channels},
                         {.init = init::normal(1 / std::sqrt(static_cast<double>(channels))), .trainable = false})),
-      projection_(scope / "y_proj" / "fc1", scope / "y_proj" / "fc2", channels, width, width, ops::Activation::gelu_tanh) {}
+      projection_(scope / "y_proj" / "fc1", scope / "y_proj" / "fc2", channels, width, width,
+                  ops::Activation::gelu_tanh) {}
 
 Tensor CaptionEmbedder::operator()(const Run& run, const Tensor& y) const { return projection_(run, y); }
 
-Tensor position_table(int64_t h, int64_t w, int64_t width, double scale, std::optional<double> base, const at::TensorOptions& options) {
+Tensor position_table(int64_t h, int64_t w, int64_t width, double scale, std::optional<double> base,
+                      const at::TensorOptions& options) {
   const int64_t half = width / 2;
   const auto dtype = c10::typeMetaToScalarType(options.dtype());
   const auto grid = options.dtype(dtype == at::kDouble ? at::kDouble : at::kFloat), narrow = options.dtype(at::kFloat);

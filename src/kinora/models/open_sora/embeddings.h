@@ -1,5 +1,5 @@
-// What goes into STDiT3's blocks: patches, positions, time, frame rate and captions (Open-Sora 1.2, as VideoSys runs it).
-// B batch, T frames, S patches of a frame, C width, L text tokens.
+// What goes into STDiT3's blocks: patches, positions, time, frame rate and captions (Open-Sora 1.2, as VideoSys runs
+// it). B batch, T frames, S patches of a frame, C width, L text tokens.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -13,7 +13,8 @@
 
 namespace kinora::models::open_sora {
 
-/// x [B, channels, frames, height, width] -> [B, T, S, C], padded behind with zeros to whole patches. "proj.weight", "proj.bias".
+/// x [B, channels, frames, height, width] -> [B, T, S, C], padded behind with zeros to whole patches. "proj.weight",
+/// "proj.bias".
 class PatchEmbed {
  public:
   PatchEmbed(const Scope& scope, const std::array<int64_t, 3>& patch, int64_t channels, int64_t width);
@@ -32,8 +33,8 @@ Tensor scalar_frequencies(const Tensor& t, int64_t width);
 class ScalarEmbedder {
  public:
   static constexpr int64_t kFrequencies = 256;
-  ScalarEmbedder(const Scope& scope, int64_t width, int64_t frequencies = kFrequencies, Init first = init::xavier_uniform,
-                 Init second = init::xavier_uniform);
+  ScalarEmbedder(const Scope& scope, int64_t width, int64_t frequencies = kFrequencies,
+                 Init first = init::xavier_uniform, Init second = init::xavier_uniform);
   /// t [N] -> [N, width] in `dtype`.
   Tensor operator()(const Run& run, const Tensor& t, at::ScalarType dtype) const;
 
@@ -44,14 +45,15 @@ class ScalarEmbedder {
 
 /// Captions that blocks attend to: the tokens of all samples one after the other, without padding.
 struct Caption {
-  Tensor tokens;                    ///< [1, sum(lengths), C]
-  std::vector<int64_t> lengths;     ///< of each sample
-  std::vector<Tensor> keys_values;  ///< of each block [1, sum(lengths), 2 C]; empty: blocks make their own in every call
+  Tensor tokens;                 ///< [1, sum(lengths), C]
+  std::vector<int64_t> lengths;  ///< of each sample
+  std::vector<Tensor>
+      keys_values;  ///< of each block [1, sum(lengths), 2 C]; empty: blocks make their own in every call
 };
 
-/// Tokens of captions [B, 1, L, channels] (or [B, L, channels]) that the mask keeps, [sum(lengths), channels], and the lengths. mask
-/// [B or fewer, L]: other than zero keeps; fewer rows repeat as a whole, so that a null caption is cut as its prompt is;
-/// undefined keeps all. Throws UsageError for shapes that do not fit and for a caption without a token.
+/// Tokens of captions [B, 1, L, channels] (or [B, L, channels]) that the mask keeps, [sum(lengths), channels], and the
+/// lengths. mask [B or fewer, L]: other than zero keeps; fewer rows repeat as a whole, so that a null caption is cut as
+/// its prompt is; undefined keeps all. Throws UsageError for shapes that do not fit and for a caption without a token.
 struct PackedCaption {
   Tensor tokens;
   std::vector<int64_t> lengths;
@@ -73,10 +75,12 @@ class CaptionEmbedder {
   Mlp projection_;
 };
 
-/// Sine-cosine positions of a frame of h x w patches, [1, h w, width], columns before rows: [sin u f | cos u f | sin v f | cos v f]
-/// with u = column / scale * base / w, v = row / scale * base / h (no base: without that factor), f_k = 10000^(-2 k / (width / 2)).
-/// The frequencies are rounded to `options`' dtype before the product, as the reference's buffer is.
-Tensor position_table(int64_t h, int64_t w, int64_t width, double scale, std::optional<double> base, const at::TensorOptions& options);
+/// Sine-cosine positions of a frame of h x w patches, [1, h w, width], columns before rows: [sin u f | cos u f | sin v
+/// f | cos v f] with u = column / scale * base / w, v = row / scale * base / h (no base: without that factor), f_k =
+/// 10000^(-2 k / (width / 2)). The frequencies are rounded to `options`' dtype before the product, as the reference's
+/// buffer is.
+Tensor position_table(int64_t h, int64_t w, int64_t width, double scale, std::optional<double> base,
+                      const at::TensorOptions& options);
 
 /// Rotary tables [rows, D / 2] of rows 0, 1, ...
 struct Rotary {
@@ -85,7 +89,8 @@ struct Rotary {
 
 /// 10000^(-2 i / head_dim), float32 [head_dim / 2]: the published rope.freqs.
 Tensor rotary_frequencies(int64_t head_dim);
-/// Positions, angles, cosines and sines all in the dtype of `frequencies`: in bfloat16 that is coarse, and what the reference does.
+/// Positions, angles, cosines and sines all in the dtype of `frequencies`: in bfloat16 that is coarse, and what the
+/// reference does.
 Rotary rotary_table(const Tensor& frequencies, int64_t rows);
 
 }  // namespace kinora::models::open_sora

@@ -14,7 +14,9 @@ using open_sora::Caption;
 using open_sora::Conditioning;
 
 /// Where only the temporal blocks are trained, all else is frozen.
-Scope outside_time(const Scope& scope, const STDiT3Config& config) { return config.only_train_temporal ? scope.frozen() : scope; }
+Scope outside_time(const Scope& scope, const STDiT3Config& config) {
+  return config.only_train_temporal ? scope.frozen() : scope;
+}
 
 Scope text_scope(const Scope& scope, const STDiT3Config& config) {
   return (config.freeze_y_embedder ? scope.frozen() : outside_time(scope, config)) / "y_embedder";
@@ -23,7 +25,8 @@ Scope text_scope(const Scope& scope, const STDiT3Config& config) {
 std::vector<Block> make_blocks(const Scope& scope, const STDiT3Config& config) {
   std::vector<Block> blocks;
   for (int64_t b = 0; b < config.depth; ++b) {
-    blocks.emplace_back(outside_time(scope, config) / "spatial_blocks" / b, config, Axis::rows, static_cast<int>(2 * b));
+    blocks.emplace_back(outside_time(scope, config) / "spatial_blocks" / b, config, Axis::rows,
+                        static_cast<int>(2 * b));
     blocks.emplace_back(scope / "temporal_blocks" / b, config, Axis::frames, static_cast<int>(2 * b + 1));
   }
   return blocks;
@@ -37,7 +40,8 @@ double round_half_even(double x) { return std::nearbyint(x); }
 /// [B, T, S, volume * channels] -> [B, channels, frames, height, width], cut to `like`'s frames, height and width.
 Tensor unpatchify(const Tensor& rows, const STDiT3Config& config, const Tensor& like) {
   const auto& [pt, ph, pw] = config.patch_size;
-  const int64_t t = rows.size(1), h = ceil_div(like.size(3), ph), w = ceil_div(like.size(4), pw), c = config.out_channels();
+  const int64_t t = rows.size(1), h = ceil_div(like.size(3), ph), w = ceil_div(like.size(4), pw),
+                c = config.out_channels();
   const Tensor patches = rows.reshape({rows.size(0), t, h, w, pt, ph, pw, c}).permute({0, 7, 1, 4, 2, 5, 3, 6});
   const Tensor video = patches.reshape({rows.size(0), c, t * pt, h * ph, w * pw});
   return video.narrow(2, 0, like.size(2)).narrow(3, 0, like.size(3)).narrow(4, 0, like.size(4));
@@ -47,15 +51,18 @@ Tensor unpatchify(const Tensor& rows, const STDiT3Config& config, const Tensor& 
 
 STDiT3::STDiT3(const STDiT3Config& config)
     : config_(config),
-      x_embedder_(outside_time(Scope(params_), config) / "x_embedder", config.patch_size, config.in_channels, config.hidden_size),
+      x_embedder_(outside_time(Scope(params_), config) / "x_embedder", config.patch_size, config.in_channels,
+                  config.hidden_size),
       t_embedder_(outside_time(Scope(params_), config) / "t_embedder", config.hidden_size),
-      fps_embedder_(outside_time(Scope(params_), config) / "fps_embedder", config.hidden_size, open_sora::ScalarEmbedder::kFrequencies,
-                    init::normal(0.02), init::zeros),
+      fps_embedder_(outside_time(Scope(params_), config) / "fps_embedder", config.hidden_size,
+                    open_sora::ScalarEmbedder::kFrequencies, init::normal(0.02), init::zeros),
       t_block_(outside_time(Scope(params_), config) / "t_block" / "1", config.hidden_size, 6 * config.hidden_size),
-      y_embedder_(text_scope(Scope(params_), config), config.caption_channels, config.hidden_size, config.model_max_length),
+      y_embedder_(text_scope(Scope(params_), config), config.caption_channels, config.hidden_size,
+                  config.model_max_length),
       rope_freqs_((Scope(params_) / "rope")
                       .param("freqs", {config.head_dim() / 2},
-                             {.init = [d = config.head_dim()](Tensor& out, at::Generator&) { out.copy_(open_sora::rotary_frequencies(d)); },
+                             {.init = [d = config.head_dim()](
+                                          Tensor& out, at::Generator&) { out.copy_(open_sora::rotary_frequencies(d)); },
                               .trainable = false,
                               .optional = true})),
       blocks_(make_blocks(Scope(params_), config)),
@@ -69,8 +76,10 @@ void STDiT3::check(const STDiT3Inputs& in) const {
   const auto refuse = [](const char* what, const Tensor& got, const std::string& wanted) {
     throw UsageError(concat("STDiT3: ", what, " ", got.sizes()), concat("it takes ", wanted));
   };
-  if (!in.latents.defined() || in.latents.dim() != 5 || in.latents.size(1) != config_.in_channels || in.latents.numel() == 0) {
-    refuse("latents", in.latents.defined() ? in.latents : at::empty({0}), concat("[batch, ", config_.in_channels, ", frames, height, width]"));
+  if (!in.latents.defined() || in.latents.dim() != 5 || in.latents.size(1) != config_.in_channels ||
+      in.latents.numel() == 0) {
+    refuse("latents", in.latents.defined() ? in.latents : at::empty({0}),
+           concat("[batch, ", config_.in_channels, ", frames, height, width]"));
   }
   const int64_t batch = in.latents.size(0), frames = ceil_div(in.latents.size(2), config_.patch_size[0]);
   if (!in.timestep.defined() || in.timestep.dim() != 1 || in.timestep.size(0) != batch) {
@@ -82,9 +91,11 @@ void STDiT3::check(const STDiT3Inputs& in) const {
   if (in.frame_mask.defined() && in.frame_mask.sizes() != at::IntArrayRef({batch, frames})) {
     refuse("frame_mask", in.frame_mask, concat("[", batch, ", ", frames, "]"));
   }
-  if (!in.embedded_caption && !in.caption.defined()) throw UsageError("STDiT3: no caption", "give caption or embedded_caption");
+  if (!in.embedded_caption && !in.caption.defined())
+    throw UsageError("STDiT3: no caption", "give caption or embedded_caption");
   if (!(in.height > 0) || !(in.width > 0)) {
-    throw UsageError(concat("STDiT3: a clip of ", in.height, " x ", in.width, " pixels"), "height and width must be above zero");
+    throw UsageError(concat("STDiT3: a clip of ", in.height, " x ", in.width, " pixels"),
+                     "height and width must be above zero");
   }
   if (in.valid_depth && (*in.valid_depth < 0 || *in.valid_depth > config_.depth)) {
     throw UsageError(concat("STDiT3: valid_depth ", *in.valid_depth), concat("it goes from 0 to ", config_.depth));
@@ -94,16 +105,22 @@ void STDiT3::check(const STDiT3Inputs& in) const {
 Caption STDiT3::embed_caption(const Run& run, const Tensor& caption, const Tensor& mask) const {
   const auto options = run.weights->get(x_embedder_.weight()).options();
   if (config_.skip_y_embedder) {
-    if (!mask.defined() || mask.dim() != 1) throw UsageError("STDiT3: a packed caption without its lengths", "give them as caption_mask");
+    if (!mask.defined() || mask.dim() != 1)
+      throw UsageError("STDiT3: a packed caption without its lengths", "give them as caption_mask");
     const Tensor lengths = mask.to(at::kCPU, at::kLong).contiguous();
     const auto* begin = lengths.const_data_ptr<int64_t>();
-    return {caption.to(options.device(), options.dtype()).reshape({1, -1, config_.hidden_size}), {begin, begin + lengths.numel()}, {}};
+    return {caption.to(options.device(), options.dtype()).reshape({1, -1, config_.hidden_size}),
+            {begin, begin + lengths.numel()},
+            {}};
   }
   if (caption.size(-1) != config_.caption_channels) {
-    throw UsageError(concat("STDiT3: a caption of width ", caption.size(-1)), concat("it takes ", config_.caption_channels, " channels"));
+    throw UsageError(concat("STDiT3: a caption of width ", caption.size(-1)),
+                     concat("it takes ", config_.caption_channels, " channels"));
   }
   open_sora::PackedCaption packed = open_sora::pack_caption(caption, mask);
-  return {y_embedder_(run, packed.tokens.to(options.device(), c10::typeMetaToScalarType(options.dtype()))).unsqueeze(0), std::move(packed.lengths), {}};
+  return {y_embedder_(run, packed.tokens.to(options.device(), c10::typeMetaToScalarType(options.dtype()))).unsqueeze(0),
+          std::move(packed.lengths),
+          {}};
 }
 
 Caption STDiT3::with_keys_values(const Run& run, Caption caption) const {
@@ -147,7 +164,8 @@ Tensor STDiT3::forward(const Run& run, const STDiT3Inputs& in) const {
   const Tensor latents = in.latents.to(options.device(), c10::typeMetaToScalarType(options.dtype()));
   Tensor x = x_embedder_(run, latents);
   const Extent extent{.frames = x.size(1), .rows = x.size(2)};
-  const int64_t h = ceil_div(latents.size(3), config_.patch_size[1]), w = ceil_div(latents.size(4), config_.patch_size[2]);
+  const int64_t h = ceil_div(latents.size(3), config_.patch_size[1]),
+                w = ceil_div(latents.size(4), config_.patch_size[2]);
   const double scale = std::sqrt(in.height * in.width) / config_.input_sq_size;
   const double base = round_half_even(std::sqrt(static_cast<double>(extent.rows)));
   x = x + open_sora::position_table(h, w, config_.hidden_size, scale, base, options).unsqueeze(1);
@@ -156,7 +174,9 @@ Tensor STDiT3::forward(const Run& run, const STDiT3Inputs& in) const {
 
   auto c = std::make_shared<const Conditioning>(condition(run, in, extent, latents));
   Stack blocks{.path = "blocks", .blocks = static_cast<int>(2 * in.valid_depth.value_or(config_.depth))};
-  blocks.block = [this, c](const Run& r, int index, Streams streams) -> Streams { return {block(index)(r, streams[0], *c)}; };
+  blocks.block = [this, c](const Run& r, int index, Streams streams) -> Streams {
+    return {block(index)(r, streams[0], *c)};
+  };
   blocks.probe = [this, c](const Run& r, std::string_view probe, const Streams& streams) -> Tensor {
     if (probe == "modulated_input") return block(0).modulated_input(r, streams[0], *c);
     if (probe == "time_embed") return c->embed;

@@ -80,7 +80,8 @@ STDiT3Inputs sample_of(const STDiT3Inputs& in, int64_t b) {
 }
 
 double relative(const Tensor& got, const Tensor& want) {
-  return (got.to(at::kDouble) - want.to(at::kDouble)).norm().item<double>() / want.to(at::kDouble).norm().item<double>();
+  return (got.to(at::kDouble) - want.to(at::kDouble)).norm().item<double>() /
+         want.to(at::kDouble).norm().item<double>();
 }
 
 const char* word(Point point) { return point == Point::module ? " module" : " residual"; }
@@ -88,7 +89,9 @@ const char* word(Point point) { return point == Point::module ? " module" : " re
 /// Writes down what passes; reuses the residuals that it kept of the call before where `from_call` says so.
 class Recorder : public Policy {
  public:
-  bool reuses(const SiteKey& key, const Run& run) const override { return run.step.call >= from_call && key.point == Point::residual; }
+  bool reuses(const SiteKey& key, const Run& run) const override {
+    return run.step.call >= from_call && key.point == Point::residual;
+  }
   Streams reuse(const SiteKey& key, const Run&) override { return kept.at(std::string(key.path)); }
   void keep(const SiteKey& key, const Run&, const Streams& streams) override {
     seen.push_back(std::string(key.path) + word(key.point));
@@ -117,7 +120,8 @@ class CountingLayout : public Layout {
  public:
   Tensor local(const Tensor& whole, Axis, int) const override { return ++locals, whole; }
   Tensor whole(const Tensor& local, Axis, int, const Extent&) const override { return ++wholes, local; }
-  Streams with_whole(Axis axis, const Extent& extent, Streams streams, c10::function_ref<Streams(Streams)> f) const override {
+  Streams with_whole(Axis axis, const Extent& extent, Streams streams,
+                     c10::function_ref<Streams(Streams)> f) const override {
     axes.push_back(axis);
     extents.push_back(extent);
     return f(std::move(streams));
@@ -164,7 +168,8 @@ TEST(STDiT3Params, StartWithAnIdentityInTimeAndNoFrameRate) {
   ResidentWeights weights = init_weights(model.params(), 3);
   for (const Param& p : model.params()) {
     const bool temporal = p.name.starts_with("temporal_blocks.");
-    const bool zero = (temporal && (p.name.ends_with(".proj.weight") || p.name.ends_with("fc2.weight"))) || p.name == "fps_embedder.mlp.2.weight";
+    const bool zero = (temporal && (p.name.ends_with(".proj.weight") || p.name.ends_with("fc2.weight"))) ||
+                      p.name == "fps_embedder.mlp.2.weight";
     if (!p.name.ends_with("weight")) continue;
     EXPECT_EQ(weights.get(p).abs().max().item<double>() == 0, zero) << p.name;
   }
