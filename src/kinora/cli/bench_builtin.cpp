@@ -1,0 +1,158 @@
+// kinora bench builtin: how often the built-in model shows what it was asked for. The judge is held to the truth first.
+#include <iostream>
+#include <memory>
+
+#include "kinora/base/error.h"
+#include "kinora/base/progress.h"
+#include "kinora/cli/bench.h"
+#include "kinora/cli/model_options.h"
+#include "kinora/cli/world_options.h"
+#include "kinora/media/contact_sheet.h"
+#include "kinora/media/output.h"
+#include "kinora/media/png.h"
+#include "kinora/world/judge.h"
+
+namespace kinora::cli {
+namespace {
+
+struct Options {
+  ModelOptions model;
+  video::Request request;
+  std::string split = "held-out", sheet;
+  int64_t count = 0, threads = 0;
+  uint64_t seed = 1000;
+  bool each = false, judge_only = false;
+};
+
+/// How often each attribute was right.
+struct Tally {
+  int64_t clips = 0, shape = 0, colour = 0, motion = 0, background = 0, all = 0;
+
+  void add(const world::Score& s) {
+    ++clips;
+    shape += s.shape, colour += s.colour, motion += s.motion, background += s.background, all += s.all();
+  }
+  Json to_json() const {
+    const auto share = [this](int64_t right) { return clips > 0 ? static_cast<double>(right) / static_cast<double>(clips) : 0.0; };
+    return {{"clips", clips}, {"colour", share(colour)}, {"shape", share(shape)}, {"motion", share(motion)}, {"background", share(background)}, {"all", share(all)}};
+  }
+};
+
+const std::string& other(const std::vector<std::string>& names, const std::string& name, size_t step) {
+  const auto at = static_cast<size_t>(std::find(names.begin(), names.end(), name) - names.begin());
+  return names[(at + 1 + step % (names.size() - 1)) % names.size()];
+}
+
+/// Rendered truth, and the same clips under captions of which one attribute is wrong: none of those may pass.
+Json check_judge(const world::WorldConfig& config, const std::vector<world::Scene>& scenes) {
+  Tally truth;
+  int64_t swapped = 0, accepted = 0;
+  for (size_t i = 0; i < scenes.size(); ++i) {
+    const auto verdict = world::judge(config, world::render(config, scenes[i]));
+    truth.add(world::compare(verdict, scenes[i]));
+    const auto try_wrong = [&](std::string world::Scene::*attribute, const std::vector<std::string>& names) {
+      if (names.size() < 2) return;
+      world::Scene wrong = scenes[i];
+      wrong.*attribute = other(names, wrong.*attribute, i);
+      ++swapped;
+      accepted += world::compare(verdict, wrong).all();
+    };
+    try_wrong(&world::Scene::shape, config.shapes);
+    try_wrong(&world::Scene::colour, config.colours);
+    try_wrong(&world::Scene::motion, config.motions);
+    try_wrong(&world::Scene::background, config.backgrounds);
+  }
+  Json line = truth.to_json();
+  line["bench"] = "judge";
+  line["wrong_captions"] = swapped;
+  line["wrong_accepted"] = accepted;
+  return line;
+}
+
+int builtin(Options& o, Context& context) {
+  use_threads(o.threads);
+  if (o.count < 0 || o.count > 100000) throw UsageError(concat("--count cannot be ", o.count), "choose 1 to 100000, or 0 for every combination");
+  video::PipelineOptions options = pipeline_options(o.model, &context.ledger);
+  const world::WorldConfig config = read_world(options.paths.model / "world.json");
+  const world::Split split = parse_split(o.split);
+  const auto combinations = world::every_combination(config, split, o.seed);
+  if (combinations.empty()) throw UsageError(concat("the world has no ", o.split, " combinations"));
+  print_json(check_judge(config, combinations));
+  if (o.judge_only) return 0;
+
+  const size_t count = o.count > 0 ? static_cast<size_t>(o.count) : combinations.size();
+  video::Pipeline pipeline = video::Pipeline::load(options);
+  Tally tally;
+  std::vector<media::Frames> shown;
+  std::vector<std::string> captions;
+  double iou = 0;
+  constexpr size_t kAtOnce = 8, kShown = 24;
+  ProgressOptions line{.label = "judge", .total = static_cast<int64_t>(count), .unit = "clip", .is_terminal = is_terminal(2)};
+  Progress progress(std::cerr, line);
+  const double seconds = seconds_of([&] {
+    for (size_t first = 0; first < count; first += kAtOnce) {
+      video::Request request = o.request;
+      std::vector<world::Scene> scenes;
+      for (size_t i = first; i < std::min(count, first + kAtOnce); ++i) {
+        // Evenly over the combinations when not all are wanted.
+        const size_t which = count < combinations.size() ? i * combinations.size() / count : i % combinations.size();
+        scenes.push_back(combinations[which]);
+        request.prompts.push_back(world::caption(scenes.back(), o.seed + i));
+      }
+      request.seed = o.seed + first;
+      const auto clips = pipeline.generate(request, {.on_progress = {}, .on_frames = {}, .cancel = context.cancel});
+      for (size_t i = 0; i < clips.size(); ++i) {
+        const world::Verdict verdict = world::judge(config, clips[i].frames);
+        const world::Score score = world::compare(verdict, scenes[i]);
+        tally.add(score);
+        iou += verdict.iou;
+        if (o.each) {
+          print_json({{"bench", "clip"}, {"prompt", request.prompts[i]}, {"seed", *request.seed + i}, {"shape", verdict.shape}, {"colour", verdict.colour},
+                      {"motion", verdict.motion}, {"background", verdict.background}, {"right", score.all()}, {"presence", verdict.presence},
+                      {"single", verdict.single}, {"iou", verdict.iou}, {"sharpness", verdict.sharpness}, {"worst_step_px", verdict.worst_step_px}});
+        }
+        if (!o.sheet.empty() && shown.size() < kShown) {
+          shown.push_back(clips[i].frames);
+          captions.push_back((score.all() ? "ok: " : "no: ") + request.prompts[i]);
+        }
+      }
+      progress.update(static_cast<int64_t>(std::min(count, first + kAtOnce)));
+    }
+  });
+  progress.finish();
+  const video::Plan plan = [&] { video::Request r = o.request; r.prompts = {"a"}; return pipeline.plan(r); }();
+  Json summary = tally.to_json();
+  summary["bench"] = "builtin";
+  summary["model"] = pipeline.folder().name;
+  summary["split"] = o.split;
+  summary["seed"] = o.seed;
+  summary["steps"] = plan.steps;
+  summary["guidance_scale"] = plan.guidance_scale;
+  summary["dtype"] = c10::toString(pipeline.dtype());
+  summary["mean_iou"] = iou / static_cast<double>(count);
+  summary["seconds_per_clip"] = seconds / static_cast<double>(count);
+  print_json(summary);
+  if (!o.sheet.empty()) media::write_png(o.sheet, media::contact_sheet(shown, captions, {.clips_per_row = 2}));
+  return 0;
+}
+
+}  // namespace
+
+void add_bench_builtin(CLI::App& bench, Action& action) {
+  auto o = std::make_shared<Options>();
+  CLI::App* c = bench.add_subcommand("builtin", "the built-in model, judged on every prompt of its world");
+  c->footer("Example: kinora bench builtin --split held-out --sheet held-out.png");
+  add_model_options(*c, o->model);
+  c->add_option("--split", o->split, "held-out, train or any")->capture_default_str();
+  c->add_option("--count", o->count, "clips; 0: every combination once")->capture_default_str();
+  c->add_option("--seed", o->seed, "of noise and phrasing")->capture_default_str();
+  c->add_option("--steps,--num-inference-steps", o->request.steps, "denoising steps");
+  c->add_option("--guidance-scale", o->request.guidance_scale, "how strongly the prompt is followed");
+  c->add_option("--sheet", o->sheet, "PNG file that shows the first 24 clips");
+  c->add_flag("--each", o->each, "a line for each clip");
+  c->add_flag("--judge-only", o->judge_only, "hold the judge to rendered truth and stop");
+  add_threads(*c, o->threads);
+  c->callback([o, &action] { action = [o](Context& context) { return builtin(*o, context); }; });
+}
+
+}  // namespace kinora::cli

@@ -1,0 +1,40 @@
+// What the commands share: each adds itself to the parser and leaves in `action` what is to be done once it was chosen.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <stop_token>
+#include <string>
+
+#include "kinora/base/json.h"
+#include "kinora/tensor/ledger.h"
+
+namespace kinora::cli {
+
+struct Context {
+  Ledger& ledger;          ///< counts every CPU tensor
+  std::stop_token cancel;  ///< Ctrl-C
+};
+
+/// Returns the exit code; throws kinora errors.
+using Action = std::function<int(Context&)>;
+
+void add_generate(CLI::App& app, Action& action);
+void add_verify(CLI::App& app, Action& action);
+void add_inspect(CLI::App& app, Action& action);
+void add_data(CLI::App& app, Action& action);
+void add_train(CLI::App& app, Action& action);
+void add_bench(CLI::App& app, Action& action);
+
+/// --threads: of the operators; 0: LibTorch's choice. use_threads throws UsageError below 0 or above 1024.
+void add_threads(CLI::App& command, int64_t& threads);
+void use_threads(int64_t threads);
+
+/// "8GB", "6.5 GB", "512M", "4GiB" or bytes; "" is 0. Throws UsageError.
+uint64_t parse_bytes(const std::string& text);
+
+/// One line on stdout, ASCII.
+void print_json(const Json& json);
+
+}  // namespace kinora::cli

@@ -1,0 +1,48 @@
+#include "kinora/cli/model_options.h"
+
+#include <cstdlib>
+
+#include "kinora/base/error.h"
+#include "kinora/base/utf8.h"
+
+namespace kinora::cli {
+
+namespace fs = std::filesystem;
+
+void add_model_options(CLI::App& command, ModelOptions& options) {
+  command.add_option("-m,--model", options.model, "model folder (default: the built-in model)");
+  command.add_option("--transformer", options.transformer, "folder of the transformer, where it lies apart");
+  command.add_option("--vae", options.vae, "folder of the autoencoder, where it lies apart");
+  command.add_option("--text-encoder", options.text_encoder, "folder of the text encoder, where it lies apart");
+  command.add_option("--tokenizer", options.tokenizer, "folder of the tokenizer, where it lies apart");
+  command.add_option("--dtype", options.dtype, "bfloat16, float32, or auto (what the processor is fast in)")->capture_default_str();
+}
+
+at::ScalarType parse_dtype(const std::string& name) {
+  if (name == "auto") return video::preferred_dtype();
+  if (name == "bfloat16" || name == "bf16") return at::kBFloat16;
+  if (name == "float32" || name == "fp32") return at::kFloat;
+  throw UsageError(concat("the dtype \"", printable(name), "\" is not known"), "choose bfloat16, float32 or auto");
+}
+
+fs::path builtin_model() {
+  if (const char* chosen = std::getenv("KINORA_MODEL"); chosen != nullptr && *chosen != '\0') return chosen;
+  std::error_code failed;
+  const fs::path program = fs::read_symlink("/proc/self/exe", failed);
+  for (const char* place : {"../share/kinora/shapes", "../assets/shapes", "../../assets/shapes"}) {
+    const fs::path folder = (program.parent_path() / place).lexically_normal();
+    if (fs::exists(folder / "model_index.json", failed)) return folder;
+  }
+  throw UsageError("the built-in model is not beside the program", "give a model with --model FOLDER, or set KINORA_MODEL");
+}
+
+video::PipelineOptions pipeline_options(const ModelOptions& options, Ledger* ledger) {
+  video::PipelineOptions out;
+  out.dtype = parse_dtype(options.dtype);
+  out.ledger = ledger;
+  out.paths = {options.model, options.transformer, options.vae, options.text_encoder, options.tokenizer};
+  if (options.model.empty() && options.transformer.empty()) out.paths.model = builtin_model();
+  return out;
+}
+
+}  // namespace kinora::cli

@@ -1,0 +1,28 @@
+// Which model: the options that name it, and where the built-in one lies.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <string>
+
+#include "kinora/video/pipeline.h"
+
+namespace kinora::cli {
+
+struct ModelOptions {
+  std::string model, transformer, vae, text_encoder, tokenizer, dtype = "auto";
+};
+
+/// --model, --transformer, --vae, --text-encoder, --tokenizer, --dtype.
+void add_model_options(CLI::App& command, ModelOptions& options);
+
+/// Throws UsageError for an unknown dtype, and when no model is named and the built-in one is nowhere.
+video::PipelineOptions pipeline_options(const ModelOptions& options, Ledger* ledger);
+
+/// "bfloat16", "float32", or "auto": bfloat16 where the processor multiplies it. Throws UsageError.
+at::ScalarType parse_dtype(const std::string& name);
+
+/// $KINORA_MODEL, share/kinora/shapes beside an installed program, assets/shapes beside a build folder. Throws UsageError.
+std::filesystem::path builtin_model();
+
+}  // namespace kinora::cli

@@ -1,0 +1,40 @@
+// kinora train: the built-in model from its config.
+#include <iostream>
+#include <memory>
+
+#include "kinora/cli/command.h"
+#include "kinora/train/shapes.h"
+
+namespace kinora::cli {
+namespace {
+
+struct Options {
+  std::string config, output;
+  int64_t threads = 0;
+};
+
+}  // namespace
+
+void add_train(CLI::App& app, Action& action) {
+  auto o = std::make_shared<Options>();
+  CLI::App* c = app.add_subcommand("train", "train a model; what was cut short resumes");
+  c->footer("Example: kinora train configs/shapes.json --output run");
+  c->add_option("config", o->config, "the training's JSON file")->required();
+  c->add_option("-o,--output", o->output, "folder of checkpoints; the model appears in its folder model")->required();
+  add_threads(*c, o->threads);
+  c->callback([o, &action] {
+    action = [o](Context& context) {
+      use_threads(o->threads);
+      const auto config = train::ShapesConfig::from_json(read_json_file(o->config), o->config);
+      train::ShapesOptions options;
+      options.folder = o->output;
+      options.progress = &std::cerr;
+      options.cancel = context.cancel;
+      train::train_shapes(config, options);
+      std::cout << (options.folder / "model").string() << "\n";
+      return 0;
+    };
+  });
+}
+
+}  // namespace kinora::cli

@@ -1,0 +1,50 @@
+// What a request will take, before any work: so that one that cannot fit is refused in milliseconds, with the nearest that can.
+#pragma once
+
+#include <cstdint>
+
+#include "kinora/models/open_sora/config.h"
+#include "kinora/models/open_sora/video_vae.h"
+#include "kinora/text/t5.h"
+#include "kinora/video/request.h"
+
+namespace kinora::video {
+
+/// What the sizes follow from.
+struct ModelSizes {
+  models::STDiT3Config transformer;
+  models::VideoVaeConfig vae;
+  text::T5Config text_encoder;
+  uint64_t transformer_bytes = 0, vae_bytes = 0, text_bytes = 0;  ///< weights in the run's dtype
+  uint64_t element_bytes = 4;                                     ///< of the run's dtype
+};
+
+/// Bytes of each phase beside weights, counted as the ledger counts; scratch is what operators take behind it.
+struct MemoryEstimate {
+  uint64_t text = 0, denoise = 0, decode = 0;  ///< activations and caches at their peak, latents included
+  uint64_t scratch = 0;
+  uint64_t weights = 0;        ///< all parts together
+  uint64_t largest_part = 0;   ///< when each part's weights are freed before the next is loaded: the largest of a part with its phase
+  uint64_t output = 0;         ///< frames that wait for the writer
+
+  /// Everything loaded at once.
+  uint64_t together() const;
+  /// One part at a time.
+  uint64_t one_by_one() const;
+};
+
+MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan);
+
+/// Bytes that the process may grow by: `limit` (0: none) less what it holds, and nine tenths of what the system still gives.
+uint64_t memory_room(uint64_t limit);
+
+struct Fit {
+  int64_t batch = 1;
+  bool one_by_one = false;  ///< free each part's weights before the next is loaded
+};
+
+/// The largest batch up to plan.batch that fits into `room`, all parts at once where possible. Throws ResourceError that names what
+/// is needed, what there is and the nearest size that fits: fewer frames first, then a smaller picture.
+Fit fit_into(const ModelSizes& sizes, const Plan& plan, uint64_t room);
+
+}  // namespace kinora::video

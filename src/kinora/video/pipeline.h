@@ -1,0 +1,80 @@
+// Text to video: request -> plan -> encode -> denoise -> decode -> frames, in the order of Open-Sora 1.2's pipeline.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "kinora/media/frames.h"
+#include "kinora/media/metadata.h"
+#include "kinora/tensor/ledger.h"
+#include "kinora/video/estimate.h"
+#include "kinora/video/model_folder.h"
+#include "kinora/video/request.h"
+
+namespace kinora::video {
+
+struct PipelineOptions {
+  ModelPaths paths;
+  std::optional<at::ScalarType> dtype;  ///< none: preferred_dtype()
+  at::Device device = at::kCPU;
+  Ledger* ledger = nullptr;             ///< counts mapped weights
+};
+
+/// bfloat16 where the processor multiplies it, else float32.
+at::ScalarType preferred_dtype();
+
+enum class Stage { load, encode, denoise, decode };
+const char* stage_name(Stage stage);
+
+struct Hooks {
+  std::function<void(Stage, int64_t done, int64_t total)> on_progress;  ///< denoise: model calls; encode, decode: texts, frames
+  /// Receives the frames of clip `index` as they are decoded, beginning at frame `first`; the clips then come back without frames.
+  std::function<void(int64_t index, media::Frames frames, int64_t first)> on_frames;
+  std::stop_token cancel;                                               ///< CancelledError within one step
+};
+
+struct Clip {
+  media::Frames frames;
+  at::Tensor latents;  ///< [C, T, h, w] float32, before the decoder
+  media::Metadata metadata;
+};
+
+class Pipeline {
+ public:
+  /// Finds the parts, reads their configs and holds every tensor's name and shape against them; weights follow when they are
+  /// needed. Throws UsageError and DataError that name file, class or tensors.
+  static Pipeline load(const PipelineOptions& options);
+  Pipeline(Pipeline&&) noexcept;
+  Pipeline& operator=(Pipeline&&) noexcept;
+  ~Pipeline();
+
+  const ModelFolder& folder() const;
+  const ModelSizes& sizes() const;
+  at::ScalarType dtype() const;
+
+  /// The request with every gap filled and every limit checked, memory too. Throws UsageError, ResourceError.
+  Plan plan(const Request& request) const;
+  /// What the file of clip `index` will say.
+  media::Metadata metadata(const Plan& plan, int64_t index) const;
+  /// Size of the frames: the plan's, rounded down to the decoder's blocks.
+  std::pair<int64_t, int64_t> frame_size(const Plan& plan) const;
+
+  /// A clip for each prompt; clip i is drawn from seed + i and does not depend on the others. Throws CancelledError, DataError for
+  /// weights that are not finite, ResourceError.
+  std::vector<Clip> generate(const Plan& plan, const Hooks& hooks = {});
+  std::vector<Clip> generate(const Request& request, const Hooks& hooks = {}) { return generate(plan(request), hooks); }
+
+ private:
+  struct State;
+  explicit Pipeline(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace kinora::video
