@@ -6,7 +6,7 @@
 namespace kinora::text {
 namespace {
 
-// One unit of the double array. A unit is either inner (label, offset of its children, has a value) or a value (bit 31).
+// One unit of the double array is either inner (label, offset of its children, has a value) or a value (bit 31).
 constexpr uint32_t kValueBit = 1U << 31;
 uint32_t label(uint32_t unit) { return unit & (kValueBit | 0xFFU); }
 bool has_value(uint32_t unit) { return ((unit >> 8) & 1U) != 0; }
@@ -83,8 +83,8 @@ std::optional<CharsMap::Rule> CharsMap::shortest(std::string_view text) const {
 }
 
 std::string CharsMap::rewrite(std::string_view text) const {
-  // Clusters of six bytes and more are never looked up whole; a rule that matches only the start of a cluster replaces all
-  // of it. Both are quirks of the reference that published ids depend on.
+  // Clusters of six bytes and more are never looked up whole; a rule that matches only the start of a cluster replaces
+  // all of it. Both are quirks of the reference that published ids depend on.
   constexpr size_t kWholeClusterBytes = 6;
   std::string out;
   out.reserve(text.size());

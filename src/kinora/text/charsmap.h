@@ -1,6 +1,7 @@
-// The precompiled character map of SentencePiece models: a double-array trie (Yata et al. 2007, as laid out by darts-clone)
-// from UTF-8 sequences to offsets into a block of NUL-terminated replacements. Two readers of the same map exist in the field
-// and differ: SentencePiece takes the longest rule, the tokenizers library the shortest one within a grapheme cluster.
+// The precompiled character map of SentencePiece models: a double-array trie (Yata et al. 2007, as laid out by
+// darts-clone) from UTF-8 sequences to offsets into a block of NUL-terminated replacements. Two readers of the same map
+// exist in the field and differ: SentencePiece takes the longest rule, the tokenizers library the shortest one within a
+// grapheme cluster.
 #pragma once
 
 #include <cstdint>

@@ -13,10 +13,10 @@ namespace {
 // Ligatures and digraphs of Latin letters; those that are letters of their own (ae, oe) stay.
 std::u32string_view unligated(char32_t c) {
   static constexpr std::pair<char32_t, std::u32string_view> kTable[] = {
-      {0x132, U"IJ"},  {0x133, U"ij"},      {0x149, U"\u02BCn"}, {0x1F1, U"DZ"},      {0x1F2, U"Dz"},     {0x1F3, U"dz"},
-      {0x1C4, U"D\u017D"}, {0x1C5, U"D\u017E"}, {0x1C6, U"d\u017E"}, {0x1C7, U"LJ"},  {0x1C8, U"Lj"},     {0x1C9, U"lj"},
-      {0x1CA, U"NJ"},  {0x1CB, U"Nj"},      {0x1CC, U"nj"},      {0xFB00, U"ff"},     {0xFB01, U"fi"},    {0xFB02, U"fl"},
-      {0xFB03, U"ffi"}, {0xFB04, U"ffl"},   {0xFB05, U"\u017Ft"}, {0xFB06, U"st"},
+      {0x132, U"IJ"},      {0x133, U"ij"},      {0x149, U"\u02BCn"},  {0x1F1, U"DZ"},  {0x1F2, U"Dz"},  {0x1F3, U"dz"},
+      {0x1C4, U"D\u017D"}, {0x1C5, U"D\u017E"}, {0x1C6, U"d\u017E"},  {0x1C7, U"LJ"},  {0x1C8, U"Lj"},  {0x1C9, U"lj"},
+      {0x1CA, U"NJ"},      {0x1CB, U"Nj"},      {0x1CC, U"nj"},       {0xFB00, U"ff"}, {0xFB01, U"fi"}, {0xFB02, U"fl"},
+      {0xFB03, U"ffi"},    {0xFB04, U"ffl"},    {0xFB05, U"\u017Ft"}, {0xFB06, U"st"},
   };
   for (const auto& [ligature, letters] : kTable) {
     if (ligature == c) return letters;
@@ -29,8 +29,8 @@ bool is_removed_control(char32_t c) {
          (c >= 0xFFF9 && c <= 0xFFFC);
 }
 
-// The steps that look at one character at a time. Ligatures come before widths and quotes, as in the reference: the letters
-// of one may be what a later step replaces.
+// The steps that look at one character at a time. Ligatures come before widths and quotes, as in the reference: the
+// letters of one may be what a later step replaces.
 std::u32string fix_characters(std::u32string_view text) {
   std::u32string out;
   const auto put = [&](char32_t c) {

@@ -6,8 +6,8 @@
 
 namespace kinora::text {
 
-/// Line by line until nothing changes: character references (not in text with "<"), mojibake, ligatures, full- and half-width
-/// forms, curly quotes, line breaks, terminal escapes, control characters, NFC. `text` must be UTF-8.
+/// Line by line until nothing changes: character references (not in text with "<"), mojibake, ligatures, full- and
+/// half-width forms, curly quotes, line breaks, terminal escapes, control characters, NFC. `text` must be UTF-8.
 std::string fix_text(std::string_view text);
 
 }  // namespace kinora::text

@@ -113,8 +113,10 @@ std::string html_unescape(std::string_view text) {
       continue;
     }
     const uint32_t number = reference_number(name.substr(1));
-    const bool is_control = (number >= 1 && number <= 8) || number == 0xB || (number >= 0xE && number <= 0x1F) || number == 0x7F;
-    const bool is_noncharacter = (number >= 0xFDD0 && number <= 0xFDEF) || (number <= 0x10FFFF && (number & 0xFFFE) == 0xFFFE);
+    const bool is_control =
+        (number >= 1 && number <= 8) || number == 0xB || (number >= 0xE && number <= 0x1F) || number == 0x7F;
+    const bool is_noncharacter =
+        (number >= 0xFDD0 && number <= 0xFDEF) || (number <= 0x10FFFF && (number & 0xFFFE) == 0xFFFE);
     if (is_control || is_noncharacter) continue;
     append_utf8(out, number == 0 ? 0xFFFD : windows_character(number));
   }

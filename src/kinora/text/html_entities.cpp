@@ -1,7 +1,7 @@
 #include "kinora/text/html_entities.h"
 
-// The named character references of the HTML standard (section 13.5), sorted: name, '!' where the form without ';' counts
-// as well and '=' elsewhere, and one or two code points. Written by a script from the standard's list.
+// The named character references of the HTML standard (section 13.5), sorted: name, '!' where the form without ';'
+// counts as well and '=' elsewhere, and one or two code points. Written by a script from the standard's list.
 namespace kinora::text {
 
 const std::string_view kHtmlEntities =

@@ -1,5 +1,5 @@
-// The parser follows html.parser of CPython 3.11 with separate references, in its two passes: one that stops at a construct
-// the end of the text cuts short, and one that takes the rest as text.
+// The parser follows html.parser of CPython 3.11 with separate references, in its two passes: one that stops at a
+// construct the end of the text cuts short, and one that takes the rest as text.
 #include <algorithm>
 #include <array>
 
@@ -22,9 +22,10 @@ template <size_t N>
 bool is_one_of(const std::string& name, const std::array<std::string_view, N>& names) {
   return std::find(names.begin(), names.end(), name) != names.end();
 }
-constexpr std::array<std::string_view, 24> kVoid = {
-    "area", "base",  "br",  "col",      "embed",   "hr",      "img",   "input", "keygen",  "link",   "menuitem", "meta",
-    "param", "source", "track", "wbr", "basefont", "bgsound", "command", "frame", "image", "isindex", "nextid", "spacer"};
+constexpr std::array<std::string_view, 24> kVoid = {"area",    "base",   "br",     "col",     "embed",    "hr",
+                                                    "img",     "input",  "keygen", "link",    "menuitem", "meta",
+                                                    "param",   "source", "track",  "wbr",     "basefont", "bgsound",
+                                                    "command", "frame",  "image",  "isindex", "nextid",   "spacer"};
 constexpr std::array<std::string_view, 5> kHidden = {"rt", "rp", "style", "script", "template"};
 constexpr std::array<std::string_view, 2> kPreformatted = {"pre", "textarea"};
 
@@ -40,7 +41,9 @@ class TextOfMarkup {
 
  private:
   char at(size_t i) const { return i < text_.size() ? text_[i] : '\0'; }
-  bool starts(size_t i, std::string_view with) const { return text_.substr(std::min(i, text_.size())).starts_with(with); }
+  bool starts(size_t i, std::string_view with) const {
+    return text_.substr(std::min(i, text_.size())).starts_with(with);
+  }
   void data(std::string_view s) {
     pending_ += s;
     has_pending_ = true;
@@ -70,8 +73,10 @@ class TextOfMarkup {
       if (raw_) {  // inside <script> or <style>: all up to its end tag is invisible
         raw_ = false;
         const size_t close = find_raw_end();
-        if (close == kNone) pos_ = n;
-        else pos_ = close;
+        if (close == kNone)
+          pos_ = n;
+        else
+          pos_ = close;
       }
     }
     if (end && pos_ < n) {
@@ -195,8 +200,10 @@ class TextOfMarkup {
         const size_t quote = spaces(value);
         if (at(quote) == '\'' || at(quote) == '"') {
           const size_t close = text_.find(text_[quote], quote + 1);
-          if (close != kNone) p = spaces(close + 1);
-          else if (quote > value) p = spaces(value);  // an unclosed quote after a space begins the next attribute
+          if (close != kNone)
+            p = spaces(close + 1);
+          else if (quote > value)
+            p = spaces(value);  // an unclosed quote after a space begins the next attribute
         } else {
           p = quote;
           while (p < n && text_[p] != '>' && !is_space(text_[p])) ++p;
@@ -239,7 +246,8 @@ class TextOfMarkup {
     while (k < text_.size() && is_space(text_[k])) ++k;
     if (is_letter(at(k))) {  // "</ b>" counts when nothing follows the name
       size_t stop = k;
-      while (stop < text_.size() && (is_alnum(text_[stop]) || std::string_view("-.:_").find(text_[stop]) != kNone)) ++stop;
+      while (stop < text_.size() && (is_alnum(text_[stop]) || std::string_view("-.:_").find(text_[stop]) != kNone))
+        ++stop;
       size_t close = stop;
       while (close < text_.size() && is_space(text_[close])) ++close;
       if (at(close) == '>') return close_tag(to_lower(text_.substr(k, stop - k)), close + 1);

@@ -118,7 +118,8 @@ std::string restore_no_break_spaces(const std::string& bytes) {
   std::string out;
   for (size_t at = 0; at < words.size();) {
     const size_t length = match_any(words, at, spaced_sequences());
-    for (size_t i = 0; i < std::max<size_t>(length, 1); ++i, ++at) out += length > 0 && words[at] == ' ' ? '\xA0' : words[at];
+    for (size_t i = 0; i < std::max<size_t>(length, 1); ++i, ++at)
+      out += length > 0 && words[at] == ' ' ? '\xA0' : words[at];
   }
   return out;
 }
@@ -144,7 +145,9 @@ std::optional<std::u32string> decode_utf8_variants(const std::string& bytes) {
   static const std::vector<ByteSet> pair = {kEd, ByteSet("\xA0\xAF", 2), kTail, kEd, ByteSet("\xB0\xBF", 2), kTail};
   std::string plain;
   for (size_t at = 0; at < bytes.size();) {
-    const auto bits = [&](size_t i, unsigned mask) { return static_cast<char32_t>(static_cast<unsigned char>(bytes[at + i]) & mask); };
+    const auto bits = [&](size_t i, unsigned mask) {
+      return static_cast<char32_t>(static_cast<unsigned char>(bytes[at + i]) & mask);
+    };
     if (bytes.compare(at, 2, "\xC0\x80") == 0) {
       plain += '\0';
       at += 2;

@@ -1,5 +1,6 @@
-// Mojibake: text that was written in UTF-8 and read in a one-byte encoding (an e with acute becomes a capital A with tilde and a copyright sign).
-// Found and undone as ftfy 6.3 does (Speer 2019, doi:10.5281/zenodo.2591652), which the prompts of several models went through.
+// Mojibake: text that was written in UTF-8 and read in a one-byte encoding (an e with acute becomes a capital A with
+// tilde and a copyright sign). Found and undone as ftfy 6.3 does (Speer 2019, doi:10.5281/zenodo.2591652), which the
+// prompts of several models went through.
 #pragma once
 
 #include <string>

@@ -29,9 +29,9 @@ enum Kind : uint32_t {
   kSpace = 1U << 14,
   kWord = 1U << 15,
   kaz = 1U << 16,
-  kAz = 1U << 17,         // ASCII letter
-  kNotAz = 1U << 18,      // anything but an ASCII letter
-  kNotBreak = 1U << 19,   // anything but a line feed
+  kAz = 1U << 17,        // ASCII letter
+  kNotAz = 1U << 18,     // anything but an ASCII letter
+  kNotBreak = 1U << 19,  // anything but a line feed
 };
 
 // One place of a rule: a class, or one of the listed characters.
@@ -66,21 +66,29 @@ const std::vector<Rule>& rules() {
       {{kUA}, {0, U"\u00B0"}},
       // two characters of Windows-1252
       {{0, U"\u00C2\u00C3\u00CE\u00D0"},
-       {kSt | kEn, U"\u20AC\u0153\u0160\u0161\u00A2\u00A3\u0178\u017E\u00A0\u00AD\u00AE\u00A9\u00B0\u00B7\u00BB\u2013\u2014\u00B4"}},
+       {kSt | kEn,
+        U"\u20AC\u0153\u0160\u0161\u00A2\u00A3\u0178\u017E\u00A0\u00AD\u00AE\u00A9\u00B0\u00B7\u00BB\u2013\u2014"
+        U"\u00B4"}},
       {{0, U"\u00D7"}, {0, U"\u00B2\u00B3"}},
       // Arabic in Windows-1252
-      {{0, U"\u00D8\u00D9"}, {kCo | kCu | kBa | kNu | kSt, kWindowsMore},
-       {0, U"\u00D8\u00D9"}, {kCo | kCu | kBa | kNu | kSt, kWindowsMore}},
+      {{0, U"\u00D8\u00D9"},
+       {kCo | kCu | kBa | kNu | kSt, kWindowsMore},
+       {0, U"\u00D8\u00D9"},
+       {kCo | kCu | kBa | kNu | kSt, kWindowsMore}},
       // South Asian scripts in Windows-1252
       {{0, U"\u00E0"}, {0, U"\u00B2\u00B5\u00B9\u00BC\u00BD\u00BE"}},
       // MacRoman
       {{0, U"\u221A"}, {0, U"\u00B1\u2202\u2020\u2260\u00AE\u2122\u00B4\u2264\u2265\u00A5\u00B5\u00F8"}},
       {{0, U"\u2248"}, {0, U"\u00B0\u00A2"}},
-      {{0, U"\u201A"}, {0, U"\u00C4"}, {0, U"\u00EC\u00EE\u00EF\u00F2\u00F4\u00FA\u00F9\u00FB\u2020\u00B0\u00A2\u03C0"}},
+      {{0, U"\u201A"},
+       {0, U"\u00C4"},
+       {0, U"\u00EC\u00EE\u00EF\u00F2\u00F4\u00FA\u00F9\u00FB\u2020\u00B0\u00A2\u03C0"}},
       {{0, U"\u201A"}, {0, U"\u00E2\u00F3"}, {0, U"\u00E0\u00E4\u00B0\u00EA"}},
       // Windows-1251
       {{0, U"\u0432"}, {0, U"\u0402"}},
-      {{0, U"\u0412\u0413\u0420\u0421"}, {kC1 | kBa | kSt | kEn | kCu, U"\u00B0\u00B5"}, {0, U"\u0412\u0413\u0420\u0421"}},
+      {{0, U"\u0412\u0413\u0420\u0421"},
+       {kC1 | kBa | kSt | kEn | kCu, U"\u00B0\u00B5"},
+       {0, U"\u0412\u0413\u0420\u0421"}},
       {{0, U"\u0413"}, {0, U"\u045E"}, {0, U"\u0412"}, {0, U"\u0402"}, {0, U"\u0412"}, {kNotBreak}, {kAz, U" "}},
       // a with grave or acute, and the no-break space, in Windows-1252
       {{0, U"\u00C3"}, {0, U"\u00A0\u00A1"}},
@@ -100,13 +108,20 @@ uint32_t kinds_of(char32_t c) {
   static const std::unordered_map<char32_t, uint32_t> classes = [] {
     std::unordered_map<char32_t, uint32_t> out;
     const std::pair<std::u16string_view, uint32_t> tables[] = {
-        {mojibake::kCommon, kCo},           {mojibake::kC1, kC1},
-        {mojibake::kBad, kBa},              {mojibake::kLaw, kLa},
-        {mojibake::kCurrency, kCu},         {mojibake::kStartPunctuation, kSt},
-        {mojibake::kEndPunctuation, kEn},   {mojibake::kNumeric, kNu},
-        {mojibake::kKaomoji, kKa},          {mojibake::kUpperAccented, kUA},
-        {mojibake::kLowerAccented, kLA},    {mojibake::kUpperCommon, kUC},
-        {mojibake::kLowerCommon, kLC},      {mojibake::kBox, kBo},
+        {mojibake::kCommon, kCo},
+        {mojibake::kC1, kC1},
+        {mojibake::kBad, kBa},
+        {mojibake::kLaw, kLa},
+        {mojibake::kCurrency, kCu},
+        {mojibake::kStartPunctuation, kSt},
+        {mojibake::kEndPunctuation, kEn},
+        {mojibake::kNumeric, kNu},
+        {mojibake::kKaomoji, kKa},
+        {mojibake::kUpperAccented, kUA},
+        {mojibake::kLowerAccented, kLA},
+        {mojibake::kUpperCommon, kUC},
+        {mojibake::kLowerCommon, kLC},
+        {mojibake::kBox, kBo},
     };
     for (const auto& [pairs, kind] : tables) {
       for (size_t i = 0; i + 1 < pairs.size(); i += 2) {

@@ -1,7 +1,8 @@
 #include "kinora/text/mojibake_tables.h"
 
-// The character classes are those of the heuristic in ftfy 6.3 (Speer, Apache-2.0); the code pages are the published ones of
-// Microsoft, Apple, IBM and ISO 8859-2. Written by a script from those sources: pairs of first and last character.
+// The character classes are those of the heuristic in ftfy 6.3 (Speer, Apache-2.0); the code pages are the published
+// ones of Microsoft, Apple, IBM and ISO 8859-2. Written by a script from those sources: pairs of first and last
+// character.
 namespace kinora::text::mojibake {
 
 const std::u16string_view kCommon =

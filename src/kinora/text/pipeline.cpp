@@ -55,8 +55,9 @@ void cut_added(const std::vector<Candidate>& candidates, std::string_view text, 
   for (size_t at = 0; at < text.size();) {
     const Candidate* found = nullptr;
     for (const Candidate& c : candidates) {
+      if (c.content.empty() || c.content[0] != text[at]) continue;
       const bool longer = found == nullptr || c.content.size() > found->content.size();
-      if (longer && !c.content.empty() && text.compare(at, c.content.size(), c.content) == 0) found = &c;
+      if (longer && text.compare(at, c.content.size(), c.content) == 0) found = &c;
     }
     if (found == nullptr) {
       ++at;
@@ -84,7 +85,9 @@ std::string apply(const StripEnds& ends, std::string text) {
   return std::string(view);
 }
 
-std::string apply(const ReplaceText& rule, std::string text) { return replace_all(std::move(text), rule.from, rule.to); }
+std::string apply(const ReplaceText& rule, std::string text) {
+  return replace_all(std::move(text), rule.from, rule.to);
+}
 
 std::string apply(const ReplaceSpaces& rule, std::string text) {
   std::string out;
@@ -125,7 +128,8 @@ void cut(const WhitespaceSplit&, const Part& part, std::vector<Part>& out) {
 
 void cut(const Metaspace& rule, const Part& part, std::vector<Part>& out) {
   std::string text = replace_all(part.text, " ", rule.replacement);
-  const bool wants = rule.prepend == Metaspace::Prepend::kAlways || (rule.prepend == Metaspace::Prepend::kFirst && part.first);
+  const bool wants =
+      rule.prepend == Metaspace::Prepend::kAlways || (rule.prepend == Metaspace::Prepend::kFirst && part.first);
   if (wants && !text.empty() && !text.starts_with(rule.replacement)) text.insert(0, rule.replacement);
   if (!rule.split) {
     if (!text.empty()) out.push_back({std::move(text), part.first});
@@ -154,8 +158,8 @@ void encode_word(const Pipeline& pipeline, std::string_view word, std::vector<in
     const int64_t known = pipeline.unigram.find(run);  // the joined run may be a piece that lost to its parts
     const auto& bytes = pipeline.unigram.byte_ids();
     const bool spells = pipeline.byte_fallback && std::all_of(run.begin(), run.end(), [&](char c) {
-      return bytes[static_cast<unsigned char>(c)] >= 0;
-    });
+                          return bytes[static_cast<unsigned char>(c)] >= 0;
+                        });
     if (known >= 0 || !spells) {
       ids.push_back(known >= 0 ? known : pipeline.unigram.unk_id());
       continue;

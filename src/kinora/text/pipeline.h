@@ -1,5 +1,6 @@
-// The pipeline of a `tokenizer.json` (the tokenizers library): added tokens are cut out of the text, the rest is normalized,
-// cut into words, and each word into Unigram pieces; a template adds the special ids. T5Tokenizer is one such pipeline.
+// The pipeline of a `tokenizer.json` (the tokenizers library): added tokens are cut out of the text, the rest is
+// normalized, cut into words, and each word into Unigram pieces; a template adds the special ids. T5Tokenizer is one
+// such pipeline.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,8 @@ struct AddedToken {
   bool single_word = false;  // matches only where no word character touches it
   bool lstrip = false;       // takes the white space before it along
   bool rstrip = false;
-  bool normalized = false;   // looked for after normalization instead of before
-  bool special = false;      // left out when decoding
+  bool normalized = false;  // looked for after normalization instead of before
+  bool special = false;     // left out when decoding
 };
 
 // Normalizers, in the order of the file.

@@ -43,7 +43,8 @@ std::string one_decimal(double value) {
 
 void check_prompt(std::string_view prompt) {
   check_text(prompt, "prompt");
-  if (strip(prompt).empty()) throw UsageError("the prompt is empty", "say what the clip shows, e.g. \"a red ball on green grass\".");
+  if (strip(prompt).empty())
+    throw UsageError("the prompt is empty", "say what the clip shows, e.g. \"a red ball on green grass\".");
 }
 
 std::string append_scores(std::string_view prompt, const PromptScores& scores) {
@@ -52,7 +53,8 @@ std::string append_scores(std::string_view prompt, const PromptScores& scores) {
     if (prompt.find(concat(label, ":")) == std::string_view::npos) out += concat(" ", label, ": ", value, ".");
   };
   for (const auto& score : {scores.aesthetic, scores.motion}) {
-    if (score && (!std::isfinite(*score) || std::abs(*score) > 1e6)) throw UsageError("a score is not a number below 1,000,000");
+    if (score && (!std::isfinite(*score) || std::abs(*score) > 1e6))
+      throw UsageError("a score is not a number below 1,000,000");
   }
   if (scores.aesthetic) append("aesthetic score", one_decimal(*scores.aesthetic));
   if (scores.motion) append("motion score", one_decimal(*scores.motion));
@@ -67,7 +69,8 @@ PromptSegments PromptSegments::split(std::string_view prompt) {
   for (size_t i = 0; i < fields.size(); i += 2) {
     const auto loop = parse_number<int64_t>(fields[i]);
     if (!loop || i + 1 == fields.size() || (!out.loops.empty() && *loop <= out.loops.back())) {
-      throw UsageError(concat("the prompt's segment \"|", printable(fields[i]), "|\" is not a loop number above the one before, with a text"),
+      throw UsageError(concat("the prompt's segment \"|", printable(fields[i]),
+                              "|\" is not a loop number above the one before, with a text"),
                        "write \"|0|first text|2|text from loop 2 on\".");
     }
     out.loops.push_back(*loop);
@@ -94,11 +97,14 @@ const std::string& PromptSegments::at(int64_t loop) const {
 PromptWithReferences split_json_suffix(std::string_view prompt) {
   const size_t start = prompt.find('{');
   if (start == std::string_view::npos) return {std::string(prompt), {}, {}};
-  const char* hint = "end the prompt with {\"reference_path\": \"a.png\", \"mask_strategy\": \"0\"}, or leave braces out.";
-  if (prompt.find('{', start + 1) != std::string_view::npos) throw UsageError("the prompt has more than one \"{\"", hint);
+  const char* hint =
+      "end the prompt with {\"reference_path\": \"a.png\", \"mask_strategy\": \"0\"}, or leave braces out.";
+  if (prompt.find('{', start + 1) != std::string_view::npos)
+    throw UsageError("the prompt has more than one \"{\"", hint);
   PromptWithReferences out{std::string(prompt.substr(0, start)), {}, {}};
   try {
-    const Json json = parse_json(prompt.substr(start), {.max_bytes = kMaxTextBytes, .max_depth = 4}, "the prompt's JSON");
+    const Json json =
+        parse_json(prompt.substr(start), {.max_bytes = kMaxTextBytes, .max_depth = 4}, "the prompt's JSON");
     const JsonObject object(json, "the prompt's JSON");
     out.reference_path = object.string_or("reference_path", "");
     out.mask_strategy = object.string_or("mask_strategy", "");
@@ -114,13 +120,15 @@ std::vector<MaskGroup> parse_mask_strategy(std::string_view strategy) {
   if (strategy.empty()) return out;
   for (const std::string_view text : split_at(strategy, ';')) {
     const auto refuse = [&] {
-      throw UsageError(concat("the mask strategy's group \"", printable(text), "\" is not 1 to 6 numbers"),
-                       "write loop,reference,reference start,target start,length,edit ratio; for example \"0,0,-5,0,5\".");
+      throw UsageError(
+          concat("the mask strategy's group \"", printable(text), "\" is not 1 to 6 numbers"),
+          "write loop,reference,reference start,target start,length,edit ratio; for example \"0,0,-5,0,5\".");
     };
     const auto fields = split_at(text, ',');
     if (fields.size() > 6) refuse();
     MaskGroup group;
-    int64_t* const whole[] = {&group.loop, &group.reference, &group.reference_start, &group.target_start, &group.length};
+    int64_t* const whole[] = {&group.loop, &group.reference, &group.reference_start, &group.target_start,
+                              &group.length};
     for (size_t i = 0; i < fields.size(); ++i) {
       if (i < 5) {
         const auto value = parse_number<int64_t>(fields[i]);

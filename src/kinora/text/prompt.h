@@ -1,5 +1,5 @@
-// Prompts as Open-Sora's pipeline takes them apart: score suffixes, segments for the loops of a long clip, a JSON suffix with
-// references, and mask strategies. Text only; what the numbers do to latents is the pipeline's.
+// Prompts as Open-Sora's pipeline takes them apart: score suffixes, segments for the loops of a long clip, a JSON
+// suffix with references, and mask strategies. Text only; what the numbers do to latents is the pipeline's.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,8 @@ struct PromptScores {
 /// Appends " aesthetic score: 6.5." and its like, in that order, each unless the prompt has its label already.
 std::string append_scores(std::string_view prompt, const PromptScores& scores);
 
-/// "|0|text|2|text": a text for each range of loops. A prompt that does not begin with "|0|" is one text for all of them.
+/// "|0|text|2|text": a text for each range of loops. A prompt that does not begin with "|0|" is one text for all of
+/// them.
 struct PromptSegments {
   std::vector<std::string> texts;
   std::vector<int64_t> loops;  // where each begins, ascending; empty for a plain prompt

@@ -24,18 +24,22 @@ struct Rule {
 
 // `pattern` in ICU's syntax, where <w>, <s>, <S> and <b> stand for what Python's \w, \s, \S and \b match.
 Rule rule(std::string pattern, std::string_view replacement) {
-  const std::string space = R"(\t-\r\x{1C}-\x{20}\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
+  const std::string space =
+      R"(\t-\r\x{1C}-\x{20}\x{85}\x{A0}\x{1680}\x{2000}-\x{200A}\x{2028}\x{2029}\x{202F}\x{205F}\x{3000})";
   const std::string word = R"([\p{L}\p{N}_])";
   pattern = replace_all(std::move(pattern), "<w>", R"(\p{L}\p{N}_)");
   pattern = replace_all(std::move(pattern), "<s>", "[" + space + "]");
   pattern = replace_all(std::move(pattern), "<S>", "[^" + space + "]");
-  pattern = replace_all(std::move(pattern), "<b>", "(?:(?<=" + word + ")(?!" + word + ")|(?<!" + word + ")(?=" + word + "))");
+  pattern =
+      replace_all(std::move(pattern), "<b>", "(?:(?<=" + word + ")(?!" + word + ")|(?<!" + word + ")(?=" + word + "))");
   UErrorCode status = U_ZERO_ERROR;
   UParseError where;
   Rule out;
-  out.pattern.reset(icu::RegexPattern::compile(icu::UnicodeString::fromUTF8(pattern), UREGEX_UNIX_LINES, where, status));
+  out.pattern.reset(
+      icu::RegexPattern::compile(icu::UnicodeString::fromUTF8(pattern), UREGEX_UNIX_LINES, where, status));
   KINORA_ASSERT(U_SUCCESS(status));
-  out.replacement = icu::UnicodeString::fromUTF8(icu::StringPiece(replacement.data(), static_cast<int32_t>(replacement.size())));
+  out.replacement =
+      icu::UnicodeString::fromUTF8(icu::StringPiece(replacement.data(), static_cast<int32_t>(replacement.size())));
   return out;
 }
 
@@ -67,8 +71,8 @@ std::vector<Rule> make_rules(std::initializer_list<std::pair<const char*, const 
   return out;
 }
 
-// In three groups: before the markup goes, up to fix_text, and after it. The order is the reference's; later rules see what
-// earlier ones left.
+// In three groups: before the markup goes, up to fix_text, and after it. The order is the reference's; later rules see
+// what earlier ones left.
 #define KINORA_DOMAIN R"([a-zA-Z0-9.\-]+[.](?:com|co|ru|net|org|edu|gov|it)[<w>/\-]*<b>/?(?!@)))"
 const std::vector<Rule>& link_rules() {
   static const std::vector<Rule> rules = make_rules({
@@ -86,7 +90,8 @@ const std::vector<Rule>& punctuation_rules() {
       // CJK strokes, phonetic extensions, enclosed and compatible characters, ideographs, hexagrams
       {R"([\u31C0-\u31EF\u31F0-\u31FF\u3200-\u33FF\u3400-\u4DBF\u4DC0-\u4DFF\u4E00-\u9FFF]+)", ""},
       // dashes and quotes of all kinds
-      {R"([\x{2D}\u058A\u05BE\u1400\u1806\u2010-\u2015\u2E17\u2E1A\u2E3A\u2E3B\u2E40\u301C\u3030\u30A0\uFE31\uFE32\uFE58\uFE63\uFF0D]+)",
+      {R"([\x{2D}\u058A\u05BE\u1400\u1806\u2010-\u2015\u2E17\u2E1A\u2E3A\u2E3B\u2E40\u301C\u3030\u30A0)"
+       R"(\uFE31\uFE32\uFE58\uFE63\uFF0D]+)",
        "-"},
       {R"([\x{60}\u00B4\u00AB\u00BB\u201C\u201D\u00A8])", "\""},
       {R"([\u2018\u2019])", "'"},
@@ -192,7 +197,8 @@ std::string unquote_plus(std::string_view text) {
     run.clear();
   };
   for (size_t i = 0; i < text.size(); ++i) {
-    const bool escape = text[i] == '%' && i + 2 < text.size() && hex_value(text[i + 1]) >= 0 && hex_value(text[i + 2]) >= 0;
+    const bool escape =
+        text[i] == '%' && i + 2 < text.size() && hex_value(text[i + 1]) >= 0 && hex_value(text[i + 2]) >= 0;
     if (escape) {
       run += static_cast<char>(hex_value(text[i + 1]) * 16 + hex_value(text[i + 2]));
       i += 2;

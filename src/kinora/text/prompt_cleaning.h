@@ -9,8 +9,8 @@
 
 namespace kinora::text {
 
-/// One pass of Open-Sora's caption cleaning (_clean_caption): lower case; links, markup, names, ideographs, numbers, file
-/// names, advertising and code-like words dropped; punctuation made plain.
+/// One pass of Open-Sora's caption cleaning (_clean_caption): lower case; links, markup, names, ideographs, numbers,
+/// file names, advertising and code-like words dropped; punctuation made plain.
 std::string clean_open_sora_caption(std::string_view text);
 
 /// Open-Sora's text_preprocessing: two passes.

@@ -25,7 +25,8 @@ TEST(PromptParity, CleaningGivesTheReferencesText) {
   expect_cleaned(open_sora, open_sora.meta["outputs"]["twice"]["value"], clean_open_sora);
   for (const bool caption : {true, false}) {
     const TestCase latte(caption ? "text/clean_latte_caption" : "text/clean_latte_plain");
-    expect_cleaned(latte, latte.meta["results"]["cleaned"], [&](const std::string& text) { return clean_latte(text, caption); });
+    expect_cleaned(latte, latte.meta["results"]["cleaned"],
+                   [&](const std::string& text) { return clean_latte(text, caption); });
   }
   const TestCase wan("text/clean_wan_prompt");
   expect_cleaned(wan, wan.meta["results"]["cleaned"], clean_wan);
@@ -41,7 +42,8 @@ TEST(PromptParity, ScoresAreAppendedAsTheReferenceDoes) {
     if (!settings[s][1].is_null()) scores.motion = settings[s][1].get<double>();
     if (!settings[s][2].is_null()) scores.camera_motion = settings[s][2].get<std::string>();
     for (size_t i = 0; i < texts.size(); ++i) {
-      EXPECT_EQ(append_scores(texts[i], scores), reference.meta["outputs"]["prompts"]["value"][s][i].get<std::string>());
+      EXPECT_EQ(append_scores(texts[i], scores),
+                reference.meta["outputs"]["prompts"]["value"][s][i].get<std::string>());
     }
   }
 }
@@ -84,12 +86,14 @@ TEST(PromptParity, MaskStrategiesAreTheReferences) {
 }
 
 TEST(Prompt, RefusesWhatIsNoPrompt) {
-  for (const std::string& text : {std::string(), std::string(" \n\t\xC2\xA0"), std::string("\xFF"), std::string(100000, 'a')}) {
+  for (const std::string& text :
+       {std::string(), std::string(" \n\t\xC2\xA0"), std::string("\xFF"), std::string(100000, 'a')}) {
     EXPECT_THROW(check_prompt(text), UsageError);
     EXPECT_THROW(prepare_open_sora_prompt(text), UsageError);
   }
   EXPECT_NO_THROW(check_prompt("a"));
-  for (const char* text : {"|0|a|x|b", "|0|a|0|b", "|0|a|2", "|0|a||b"}) EXPECT_THROW(PromptSegments::split(text), UsageError);
+  for (const char* text : {"|0|a|x|b", "|0|a|0|b", "|0|a|2", "|0|a||b"})
+    EXPECT_THROW(PromptSegments::split(text), UsageError);
   for (const char* text : {"a {b}", "a {", "a {\"x\": 1}", "a {\"mask_strategy\": 1}", "a {}{}", "a {} b"}) {
     EXPECT_THROW(split_json_suffix(text), UsageError) << text;
   }
@@ -126,7 +130,8 @@ TEST(PromptCleaning, UnquotesAsPython) {
 
 TEST(Html, UnescapesAsPython) {
   EXPECT_EQ(html_unescape("&lt;&LT&ltx;&notit;&nosuch; &"), "<<<x;\xC2\xACit;&nosuch; &");
-  EXPECT_EQ(html_unescape("&#65;&#x41&#X41;&#0;&#128;&#1;&#1114112;&#xD800;"), "AAA\xEF\xBF\xBD\xE2\x82\xAC\xEF\xBF\xBD\xEF\xBF\xBD");
+  EXPECT_EQ(html_unescape("&#65;&#x41&#X41;&#0;&#128;&#1;&#1114112;&#xD800;"),
+            "AAA\xEF\xBF\xBD\xE2\x82\xAC\xEF\xBF\xBD\xEF\xBF\xBD");
   EXPECT_EQ(html_unescape_strict("&eacute;&EACUTE;&amp &nTILDE;&#59;&#65;"), "\xC3\xA9\xC3\x89&amp &nTILDE;&#59;A");
 }
 

@@ -13,8 +13,8 @@ namespace {
 constexpr std::string_view kSpaceSymbol = "\xE2\x96\x81";  // U+2581
 constexpr uint64_t kMaxModelBytes = 64 << 20;
 
-// Reads one protobuf message field by field. Nothing recurses: nested messages are handed out as bytes, and the three levels
-// of ModelProto are walked by name.
+// Reads one protobuf message field by field. Nothing recurses: nested messages are handed out as bytes, and the three
+// levels of ModelProto are walked by name.
 class Message {
  public:
   Message(std::string_view bytes, std::string_view where) : bytes_(bytes), where_(where) {}
@@ -32,8 +32,12 @@ class Message {
     field = {key >> 3, 0, {}};
     if (field.number == 0 || field.number > (1U << 29)) fail("a field number out of range");
     switch (key & 7U) {
-      case 0: field.value = varint(); return true;
-      case 1: field.value = fixed(8); return true;
+      case 0:
+        field.value = varint();
+        return true;
+      case 1:
+        field.value = fixed(8);
+        return true;
       case 2: {
         const uint64_t length = varint();
         if (length > bytes_.size()) fail(concat("a field of ", length, " bytes where ", bytes_.size(), " are left"));
@@ -41,8 +45,11 @@ class Message {
         bytes_.remove_prefix(length);
         return true;
       }
-      case 5: field.value = fixed(4); return true;
-      default: fail(concat("wire type ", key & 7U));
+      case 5:
+        field.value = fixed(4);
+        return true;
+      default:
+        fail(concat("wire type ", key & 7U));
     }
   }
 
@@ -83,7 +90,8 @@ Piece parse_piece(std::string_view bytes, std::string_view where) {
     if (field.number == 1) piece.text = field.bytes;
     if (field.number == 2) piece.score = static_cast<double>(std::bit_cast<float>(static_cast<uint32_t>(field.value)));
     if (field.number == 3) {
-      if (field.value < 1 || field.value > 6) throw DataError(concat(where, ": piece type ", field.value, " is unknown"));
+      if (field.value < 1 || field.value > 6)
+        throw DataError(concat(where, ": piece type ", field.value, " is unknown"));
       const PieceKind kinds[] = {PieceKind::kNormal,      PieceKind::kUnknown, PieceKind::kControl,
                                  PieceKind::kUserDefined, PieceKind::kUnused,  PieceKind::kByte};
       piece.kind = kinds[field.value - 1];
@@ -98,7 +106,8 @@ void parse_trainer(std::string_view bytes, std::string_view where, SentencePiece
   for (Message::Field field{}; message.next(field);) {
     if (field.number == 3 && field.value != 1) {
       const char* kind = field.value == 2 ? "BPE" : field.value == 3 ? "word" : field.value == 4 ? "char" : "unknown";
-      throw DataError(concat(where, ": a SentencePiece model of kind ", kind), "Unigram models (T5, mT5, UMT5) are supported.");
+      throw DataError(concat(where, ": a SentencePiece model of kind ", kind),
+                      "Unigram models (T5, mT5, UMT5) are supported.");
     }
     if (field.number == 24) spec.whitespace_is_suffix = field.value != 0;
     if (field.number == 35) spec.byte_fallback = field.value != 0;
@@ -229,8 +238,8 @@ std::vector<int64_t> SentencePiece::encode(std::string_view text) const {
 std::string SentencePiece::decode(const std::vector<int64_t>& ids) const {
   const bool strip_start = spec_.add_dummy_prefix || spec_.remove_extra_whitespaces;
   std::string out;
-  std::string bytes;       // of a run of byte pieces
-  bool at_start = true;    // a leading space symbol here is the dummy prefix
+  std::string bytes;     // of a run of byte pieces
+  bool at_start = true;  // a leading space symbol here is the dummy prefix
   bool saw_prefix = false;
   const auto flush = [&] {
     // Bytes that make no character become U+FFFD, one each.

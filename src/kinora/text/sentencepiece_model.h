@@ -1,5 +1,5 @@
-// SentencePiece .model files (Kudo and Richardson 2018, arXiv:1808.06226): our own bounded reader of the protobuf message,
-// and encoding, normalizing and decoding exactly as the reference library does for Unigram models.
+// SentencePiece .model files (Kudo and Richardson 2018, arXiv:1808.06226): our own bounded reader of the protobuf
+// message, and encoding, normalizing and decoding exactly as the reference library does for Unigram models.
 #pragma once
 
 #include <cstdint>

@@ -40,24 +40,24 @@ TEST(SentencePieceModel, RefusesDamage) {
       "",
       "x",
       std::string(11, '\xFF'),
-      number(2, 1),                                             // no pieces
-      piece("a", -1),                                           // no unknown piece
-      kUnk + piece("<unk2>", 0, 2),                             // two
-      kUnk + piece("", -1),                                     // no text
-      kUnk + piece("a", -1) + piece("a", -1),                   // twice
-      kUnk + piece("a", -1, 9),                                 // kind of piece
-      kUnk + piece("\xFF", -1),                                 // not UTF-8
-      kUnk + piece(std::string(kMaxPieceBytes + 1, 'a'), -1),   // too long
+      number(2, 1),                                            // no pieces
+      piece("a", -1),                                          // no unknown piece
+      kUnk + piece("<unk2>", 0, 2),                            // two
+      kUnk + piece("", -1),                                    // no text
+      kUnk + piece("a", -1) + piece("a", -1),                  // twice
+      kUnk + piece("a", -1, 9),                                // kind of piece
+      kUnk + piece("\xFF", -1),                                // not UTF-8
+      kUnk + piece(std::string(kMaxPieceBytes + 1, 'a'), -1),  // too long
       kUnk + piece("a", std::numeric_limits<float>::infinity()),
-      kUnk + piece("<0x-1>", 0, 6),                             // byte piece
+      kUnk + piece("<0x-1>", 0, 6),  // byte piece
       kUnk + piece("<0x1>", 0, 6),
-      kUnk + bytes(2, number(3, 2)),                            // BPE
-      kUnk + bytes(2, number(35, 1)),                           // byte fallback without bytes
-      kUnk + bytes(3, bytes(2, "abc")),                         // character map
+      kUnk + bytes(2, number(3, 2)),     // BPE
+      kUnk + bytes(2, number(35, 1)),    // byte fallback without bytes
+      kUnk + bytes(3, bytes(2, "abc")),  // character map
       kUnk + bytes(3, bytes(2, std::string("\x04\0\0\0\xFF\xFF\xFF\xFFx\0", 10))),
-      kUnk + varint(1U << 3 | 2U) + varint(1000),               // longer than the file
-      kUnk + varint(1U << 3 | 3U),                              // group
-      kUnk + varint(0) + varint(1),                             // field 0
+      kUnk + varint(1U << 3 | 2U) + varint(1000),  // longer than the file
+      kUnk + varint(1U << 3 | 3U),                 // group
+      kUnk + varint(0) + varint(1),                // field 0
   };
   for (const auto& proto : bad) EXPECT_THROW(make(proto), DataError) << &proto - bad;
   EXPECT_THROW(SentencePiece::load("no/such/spiece.model"), UsageError);
@@ -95,7 +95,9 @@ TEST(SentencePieceModel, UserDefinedPiecesAlwaysWin) {
 
 TEST(SentencePieceModel, WhiteSpaceRulesFollowTheFile) {
   const std::string pieces = kUnk + piece("a", -1);
-  EXPECT_EQ(make(pieces + bytes(3, number(3, 0))).normalize(" a  a "), "a\xE2\x96\x81" "a");
+  EXPECT_EQ(make(pieces + bytes(3, number(3, 0))).normalize(" a  a "),
+            "a\xE2\x96\x81"
+            "a");
   EXPECT_EQ(make(pieces + bytes(3, number(3, 0) + number(4, 0) + number(5, 0))).normalize(" a  a "), " a  a ");
   EXPECT_EQ(make(pieces + bytes(2, number(24, 1))).normalize(" a "), "a\xE2\x96\x81");
   EXPECT_EQ(make(pieces).normalize("   "), "");
@@ -116,7 +118,8 @@ TEST(SentencePieceModel, DecodesBytesAndRefusesForeignIds) {
 std::string random_text(std::mt19937& random) {
   static const std::u32string kAlphabet =
       U"     aaeeiioouutthsrnd.,!?'-\"ABCTHE0123456789\t\n\u00a0\u200b\u3000\u2581\u00e9\u00df\u0301\u0308\u0327"
-      U"\uff21\uff76\uff9e\ufb01\ufb03\u2163\u2460\u00bd\u2026\u00ad\u0001\u007f\u6771\u4eac\u043a\u043e\u0448\U0001F642\u200d\ufeff";
+      U"\uff21\uff76\uff9e\ufb01\ufb03\u2163\u2460\u00bd\u2026\u00ad\u0001\u007f\u6771\u4eac\u043a\u043e\u0448"
+      U"\U0001F642\u200d\ufeff";
   std::u32string text;
   const size_t length = random() % 60;
   for (size_t i = 0; i < length; ++i) text += kAlphabet[random() % kAlphabet.size()];

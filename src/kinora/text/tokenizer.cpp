@@ -69,7 +69,8 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
 
 Encoded Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
   std::vector<int64_t> inner = pipeline_.encode(text);
-  const int64_t num_special = options.add_eos ? static_cast<int64_t>(pipeline_.before.size() + pipeline_.after.size()) : 0;
+  const int64_t num_special =
+      options.add_eos ? static_cast<int64_t>(pipeline_.before.size() + pipeline_.after.size()) : 0;
   const int64_t length = static_cast<int64_t>(inner.size()) + num_special;
   if (options.max_length > 0 && length > options.max_length) {
     if (!options.truncate) {
@@ -77,7 +78,8 @@ Encoded Tokenizer::encode(std::string_view text, const EncodeOptions& options) c
                        "shorten it, or let it be cut.");
     }
     if (options.max_length < num_special) {
-      throw UsageError(concat("max_length ", options.max_length, " leaves no room for the ", num_special, " special tokens"));
+      throw UsageError(
+          concat("max_length ", options.max_length, " leaves no room for the ", num_special, " special tokens"));
     }
     inner.resize(static_cast<size_t>(options.max_length - num_special));
   }

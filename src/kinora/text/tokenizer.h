@@ -1,4 +1,5 @@
-// Text to token ids for the T5 family: T5Tokenizer of transformers over a spiece.model, or the pipeline of a tokenizer.json.
+// Text to token ids for the T5 family: T5Tokenizer of transformers over a spiece.model, or the pipeline of a
+// tokenizer.json.
 #pragma once
 
 #include <cstdint>
@@ -26,15 +27,17 @@ struct Encoded {
 
 class Tokenizer {
  public:
-  /// A text encoder's tokenizer folder. spiece.model is taken before tokenizer.json; both give the same ids in published
-  /// T5 folders. tokenizer_config.json, if there, gives extra_ids (default 100, 0 when the model has its own).
-  /// Throws UsageError when the folder has neither, DataError when a file is damaged or of a kind that is not supported.
+  /// A text encoder's tokenizer folder. spiece.model is taken before tokenizer.json; both give the same ids in
+  /// published T5 folders. tokenizer_config.json, if there, gives extra_ids (default 100, 0 when the model has its
+  /// own). Throws UsageError when the folder has neither, DataError when a file is damaged or of a kind that is not
+  /// supported.
   static Tokenizer load(const std::filesystem::path& folder);
   /// The T5Tokenizer of a model: its pieces, then <extra_id_N-1> .. <extra_id_0>.
   static Tokenizer t5(SentencePieceSpec spec, int64_t extra_ids = 100, std::string_view where = "spiece.model");
   explicit Tokenizer(Pipeline pipeline);
 
-  /// Throws UsageError: text not UTF-8 or above 64 KiB; longer than max_length and not to be cut; pad_to below the length.
+  /// Throws UsageError: text not UTF-8 or above 64 KiB; longer than max_length and not to be cut; pad_to below the
+  /// length.
   Encoded encode(std::string_view text, const EncodeOptions& options = {}) const;
   std::string decode(const std::vector<int64_t>& ids) const { return pipeline_.decode(ids); }
 

@@ -104,9 +104,10 @@ Metaspace parse_metaspace(const JsonObject& object) {
   if (rule.replacement.empty()) throw DataError(concat(object.what(), ": an empty replacement"));
   rule.split = object.bool_or("split", true);
   // add_prefix_space is the older spelling.
-  const std::string scheme = object.string_or("prepend_scheme", object.bool_or("add_prefix_space", true) ? "always" : "never");
+  const std::string scheme =
+      object.string_or("prepend_scheme", object.bool_or("add_prefix_space", true) ? "always" : "never");
   if (scheme != "always" && scheme != "first" && scheme != "never") refuse_kind(object, "prepend_scheme", scheme);
-  rule.prepend = scheme == "always" ? Metaspace::Prepend::kAlways
+  rule.prepend = scheme == "always"  ? Metaspace::Prepend::kAlways
                  : scheme == "first" ? Metaspace::Prepend::kFirst
                                      : Metaspace::Prepend::kNever;
   return rule;
@@ -175,7 +176,8 @@ std::vector<AddedToken> parse_added(const Json& list, const JsonObject& root, co
   int64_t next = unigram.size();
   for (const int64_t id : ids) {
     if (id >= unigram.size() && id != next++) {
-      throw DataError(concat(root.what(), ": the ids of added tokens leave a gap at ", next - 1), "fetch the tokenizer again.");
+      throw DataError(concat(root.what(), ": the ids of added tokens leave a gap at ", next - 1),
+                      "fetch the tokenizer again.");
     }
   }
   return out;
@@ -190,8 +192,13 @@ Pipeline parse_tokenizer_json(std::string_view text, std::string_view where) {
   Unigram unigram = parse_model(root.require_object("model"), byte_fallback);
   std::vector<AddedToken> added;
   if (root.has("added_tokens")) added = parse_added(root.require_array("added_tokens"), root, unigram);
-  Pipeline pipeline{.unigram = std::move(unigram), .byte_fallback = byte_fallback, .added = std::move(added),
-                    .normalizers = {}, .pre_tokenizers = {}, .before = {}, .after = {}};
+  Pipeline pipeline{.unigram = std::move(unigram),
+                    .byte_fallback = byte_fallback,
+                    .added = std::move(added),
+                    .normalizers = {},
+                    .pre_tokenizers = {},
+                    .before = {},
+                    .after = {}};
   if (root.has("normalizer")) parse_normalizer(root.require_object("normalizer"), pipeline.normalizers);
   if (root.has("pre_tokenizer")) parse_pre_tokenizer(root.require_object("pre_tokenizer"), pipeline.pre_tokenizers);
   if (root.has("post_processor")) parse_template(root.require_object("post_processor"), pipeline);

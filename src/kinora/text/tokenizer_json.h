@@ -8,8 +8,8 @@
 
 namespace kinora::text {
 
-/// Parses the JSON text of a tokenizer; `where` names the file in errors. Its truncation and padding settings are left to
-/// the caller, as transformers does. Throws DataError for anything malformed, and for a kind of model, normalizer,
+/// Parses the JSON text of a tokenizer; `where` names the file in errors. Its truncation and padding settings are left
+/// to the caller, as transformers does. Throws DataError for anything malformed, and for a kind of model, normalizer,
 /// pre-tokenizer, post-processor or decoder that T5's files do not have, naming it.
 Pipeline parse_tokenizer_json(std::string_view text, std::string_view where);
 

@@ -57,7 +57,8 @@ TEST(TokenizerParity, SentencePieceDecodesAsTheReference) {
 TEST(TokenizerParity, TokenizerJsonIdsAreTheReferences) {
   for (const std::string name : {"metaspace", "whitespace_split"}) {
     const Tokenizer tokenizer(read_tokenizer_json(kData + "t5_small_" + name + ".tokenizer.json"));
-    expect_ids(TestCase("text/tokenizer_json_" + name), [&](const std::string& text) { return tokenizer.encode(text).ids; });
+    expect_ids(TestCase("text/tokenizer_json_" + name),
+               [&](const std::string& text) { return tokenizer.encode(text).ids; });
   }
 }
 
@@ -127,7 +128,8 @@ TEST(Tokenizer, RefusesLongAndBrokenText) {
 Pipeline parse(const std::string& model, const std::string& rest) {
   return parse_tokenizer_json("{\"model\":" + model + (rest.empty() ? "" : "," + rest) + "}", "tokenizer.json");
 }
-const std::string kModel = R"({"type":"Unigram","unk_id":0,"vocab":[["<unk>",0],["a",-1],["b",-2],["\u2581",-3],["<0x63>",-4]]})";
+const std::string kModel =
+    R"({"type":"Unigram","unk_id":0,"vocab":[["<unk>",0],["a",-1],["b",-2],["\u2581",-3],["<0x63>",-4]]})";
 
 TEST(TokenizerJson, NamesTheKindsItDoesNotTake) {
   const auto expect_named = [](const std::string& model, const std::string& rest, const std::string& name) {
@@ -185,7 +187,8 @@ TEST(TokenizerJson, AddedTokensTakeTheWhiteSpaceTheyAskFor) {
 }
 
 TEST(TokenizerJson, MetaspaceFirstMarksOnlyTheStart) {
-  const Pipeline pipeline = parse(kModel, R"("pre_tokenizer":{"type":"Metaspace","prepend_scheme":"first","split":false},
+  const Pipeline pipeline =
+      parse(kModel, R"("pre_tokenizer":{"type":"Metaspace","prepend_scheme":"first","split":false},
       "added_tokens":[{"id":5,"content":"<x>","special":true}])");
   EXPECT_EQ(pipeline.encode("a<x>b"), (std::vector<int64_t>{3, 1, 5, 2}));
 }

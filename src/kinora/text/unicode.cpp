@@ -40,10 +40,18 @@ const icu::Normalizer2& normalizer(NormalForm form) {
   UErrorCode status = U_ZERO_ERROR;
   const icu::Normalizer2* found = nullptr;
   switch (form) {
-    case NormalForm::kNfc: found = icu::Normalizer2::getNFCInstance(status); break;
-    case NormalForm::kNfd: found = icu::Normalizer2::getNFDInstance(status); break;
-    case NormalForm::kNfkc: found = icu::Normalizer2::getNFKCInstance(status); break;
-    case NormalForm::kNfkd: found = icu::Normalizer2::getNFKDInstance(status); break;
+    case NormalForm::kNfc:
+      found = icu::Normalizer2::getNFCInstance(status);
+      break;
+    case NormalForm::kNfd:
+      found = icu::Normalizer2::getNFDInstance(status);
+      break;
+    case NormalForm::kNfkc:
+      found = icu::Normalizer2::getNFKCInstance(status);
+      break;
+    case NormalForm::kNfkd:
+      found = icu::Normalizer2::getNFKDInstance(status);
+      break;
   }
   check_icu(status, "normalize text");
   return *found;
@@ -57,7 +65,8 @@ void check_text(std::string_view text, std::string_view what) {
                      concat("shorten the ", what, "; models read only its first few hundred words."));
   }
   if (const auto at = find_invalid_utf8(text)) {
-    throw UsageError(concat("the ", what, " is not valid UTF-8 at byte ", *at), "convert it to UTF-8 first (iconv -t UTF-8).");
+    throw UsageError(concat("the ", what, " is not valid UTF-8 at byte ", *at),
+                     "convert it to UTF-8 first (iconv -t UTF-8).");
   }
 }
 

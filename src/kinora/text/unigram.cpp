@@ -35,7 +35,8 @@ Unigram::Unigram(std::vector<Piece> pieces, int64_t unk_id, UnigramRules rules, 
   by_text_.reserve(pieces_.size());
   for (size_t id = 0; id < pieces_.size(); ++id) {
     if (!by_text_.emplace(pieces_[id].text, static_cast<int64_t>(id)).second) {
-      throw DataError(concat(where, ": the piece \"", pieces_[id].text, "\" is there twice"), "fetch the tokenizer again.");
+      throw DataError(concat(where, ": the piece \"", pieces_[id].text, "\" is there twice"),
+                      "fetch the tokenizer again.");
     }
     const int value = byte_value(pieces_[id].text);
     if (value >= 0) byte_ids_[static_cast<size_t>(value)] = static_cast<int64_t>(id);
@@ -68,7 +69,9 @@ Unigram::Unigram(std::vector<Piece> pieces, int64_t unk_id, UnigramRules rules, 
 }
 
 void Unigram::check_pieces(std::string_view where) const {
-  const auto refuse = [&](const std::string& why) { throw DataError(concat(where, ": ", why), "fetch the tokenizer again."); };
+  const auto refuse = [&](const std::string& why) {
+    throw DataError(concat(where, ": ", why), "fetch the tokenizer again.");
+  };
   if (pieces_.empty() || pieces_.size() > kMaxPieces) {
     refuse(concat("a vocabulary of ", pieces_.size(), " pieces; 1 to ", kMaxPieces, " are taken"));
   }
@@ -117,8 +120,10 @@ std::vector<Unigram::Cut> Unigram::best_cut(std::string_view text) const {
       const auto text_of = [&](int32_t id) -> const std::string& { return pieces_[static_cast<size_t>(id)].text; };
       const auto from = sorted_.begin() + static_cast<std::ptrdiff_t>(low);
       const auto to = sorted_.begin() + static_cast<std::ptrdiff_t>(high);
-      const auto lower = std::partition_point(from, to, [&](int32_t id) { return byte_at(text_of(id), length) < next; });
-      const auto upper = std::partition_point(lower, to, [&](int32_t id) { return byte_at(text_of(id), length) == next; });
+      const auto lower =
+          std::partition_point(from, to, [&](int32_t id) { return byte_at(text_of(id), length) < next; });
+      const auto upper =
+          std::partition_point(lower, to, [&](int32_t id) { return byte_at(text_of(id), length) == next; });
       low = static_cast<size_t>(lower - sorted_.begin());
       high = static_cast<size_t>(upper - sorted_.begin());
     }

@@ -1,5 +1,5 @@
-// The Unigram language model of subwords (Kudo 2018, arXiv:1804.10959): the most likely cut of a text into known pieces by
-// Viterbi over byte positions. One model serves both readers, SentencePiece .model files and tokenizer.json.
+// The Unigram language model of subwords (Kudo 2018, arXiv:1804.10959): the most likely cut of a text into known pieces
+// by Viterbi over byte positions. One model serves both readers, SentencePiece .model files and tokenizer.json.
 #pragma once
 
 #include <array>
@@ -31,9 +31,16 @@ enum class UnigramRules {
 
 class Unigram {
  public:
-  /// The index of a piece is its id. Throws DataError, naming `where`, when there are no or too many pieces, a piece is too
-  /// long, twice there or not UTF-8, a score is not finite, a byte piece is not "<0xNN>", or unk_id is out of range.
+  /// The index of a piece is its id. Throws DataError, naming `where`, when there are no or too many pieces, a piece is
+  /// too long, twice there or not UTF-8, a score is not finite, a byte piece is not "<0xNN>", or unk_id is out of
+  /// range.
   Unigram(std::vector<Piece> pieces, int64_t unk_id, UnigramRules rules, std::string_view where);
+
+  // Moved but not copied: an index points into the pieces, whose places a move keeps.
+  Unigram(const Unigram&) = delete;
+  Unigram& operator=(const Unigram&) = delete;
+  Unigram(Unigram&&) = default;
+  Unigram& operator=(Unigram&&) = default;
 
   struct Cut {
     size_t begin, end;  // bytes of the text
@@ -54,21 +61,14 @@ class Unigram {
   void check_pieces(std::string_view where) const;
 
   std::vector<Piece> pieces_;
-  std::vector<double> scores_;    // by id, as best_cut adds them
-  std::vector<int32_t> sorted_;   // ids of the pieces that can match, by text
+  std::vector<double> scores_;       // by id, as best_cut adds them
+  std::vector<int32_t> sorted_;      // ids of the pieces that can match, by text
   std::array<size_t, 257> first_{};  // sorted_ range of each first byte
   std::unordered_map<std::string_view, int64_t> by_text_;
   std::array<int64_t, 256> byte_ids_{};
   int64_t unk_id_;
   double unk_score_ = 0;
   bool single_precision_;
-
- public:
-  // by_text_ points into pieces_, so a copy would dangle; moving a vector keeps its elements in place.
-  Unigram(const Unigram&) = delete;
-  Unigram& operator=(const Unigram&) = delete;
-  Unigram(Unigram&&) = default;
-  Unigram& operator=(Unigram&&) = default;
 };
 
 }  // namespace kinora::text
