@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t kKept = 2;
 constexpr std::string_view kStem = "step-";
+constexpr size_t kMostDigits = 18;  // more may not fit in int64
 
 std::string stem(int64_t step) { return concat(kStem, step); }
 
@@ -24,7 +25,7 @@ std::map<int64_t, fs::path> complete_steps(const fs::path& folder) {
     const std::string name = entry.path().stem().string();
     if (entry.path().extension() != ".json" || !name.starts_with(kStem)) continue;
     const std::string digits = name.substr(kStem.size());
-    if (digits.empty() || digits.find_first_not_of("0123456789") != std::string::npos) continue;
+    if (digits.empty() || digits.size() > kMostDigits || digits.find_first_not_of("0123456789") != std::string::npos) continue;
     found[std::stoll(digits)] = folder / (name + ".safetensors");
   }
   return found;
@@ -60,7 +61,8 @@ std::optional<SavedStep> newest_checkpoint(const fs::path& folder) {
     try {
       const Json json = read_json_file(fs::path(file).replace_extension(".json"));
       const JsonObject sum(json, file.string());
-      if (sum.require_int("crc32", 0) == file_sum(file)) return SavedStep{.step = step, .file = file, .notes = json.at("notes")};
+      const Json* notes = sum.find("notes");
+      if (sum.require_int("crc32", 0) == file_sum(file)) return SavedStep{.step = step, .file = file, .notes = notes ? *notes : Json()};
       log_warn(concat(file.string(), " is damaged (its sum differs); trying the one before"));
     } catch (const Error& e) {
       log_warn(concat(file.string(), ": ", e.what(), "; trying the one before"));

@@ -1,0 +1,121 @@
+#include "kinora/train/checkpoint.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <fstream>
+
+#include "kinora/base/error.h"
+#include "kinora/base/file.h"
+#include "kinora/base/log.h"
+
+namespace kinora::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+class TrainCheckpoint : public ::testing::Test {
+ protected:
+  TrainCheckpoint() : folder_(fs::temp_directory_path() / concat("kinora_checkpoint_", ::getpid())) {
+    fs::remove_all(folder_);
+    set_log_sink([this](LogLevel level, std::string_view line) {
+      if (level == LogLevel::warn) warnings_.emplace_back(line);
+    });
+  }
+  ~TrainCheckpoint() override {
+    set_log_sink({});
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
+
+  void save(int64_t step) { save_checkpoint(folder_, step, {{"w", at::full({3}, static_cast<double>(step), at::kFloat)}}, {{"of", step}}); }
+  fs::path file(int64_t step, const char* ending) const { return folder_ / concat("step-", step, ending); }
+  void damage(int64_t step) {
+    std::fstream out(file(step, ".safetensors"), std::ios::in | std::ios::out | std::ios::binary);
+    out.seekp(-1, std::ios::end);
+    out.put('\x55');
+  }
+
+  fs::path folder_;
+  std::vector<std::string> warnings_;
+};
+
+TEST_F(TrainCheckpoint, GivesBackWhatWasSaved) {
+  EXPECT_FALSE(newest_checkpoint(folder_).has_value()) << "a folder that is not there has no checkpoint";
+  save(7);
+  const auto saved = newest_checkpoint(folder_);
+  ASSERT_TRUE(saved.has_value());
+  EXPECT_EQ(saved->step, 7);
+  EXPECT_EQ(saved->notes, (Json{{"of", 7}}));
+  EXPECT_TRUE(load_tensor(Checkpoint(saved->file).require("w")).equal(at::full({3}, 7.0, at::kFloat)));
+  EXPECT_TRUE(warnings_.empty());
+}
+
+TEST_F(TrainCheckpoint, KeepsTheNewestTwoByNumberAndNotByName) {
+  for (const int64_t step : {9, 10, 100}) save(step);
+  EXPECT_FALSE(fs::exists(file(9, ".safetensors")));
+  EXPECT_FALSE(fs::exists(file(9, ".json")));
+  EXPECT_TRUE(fs::exists(file(10, ".safetensors")));
+  EXPECT_EQ(newest_checkpoint(folder_)->step, 100);
+}
+
+TEST_F(TrainCheckpoint, DamagedNewestIsSkippedWithAWarningThatNamesIt) {
+  save(1), save(2);
+  damage(2);
+  EXPECT_EQ(newest_checkpoint(folder_)->step, 1);
+  ASSERT_EQ(warnings_.size(), 1U);
+  EXPECT_NE(warnings_[0].find("step-2.safetensors"), std::string::npos) << warnings_[0];
+}
+
+TEST_F(TrainCheckpoint, CutOffMissingAndUnreadableFilesAreSkipped) {
+  const auto breaks = [&](const auto& harm) {
+    fs::remove_all(folder_);
+    warnings_.clear();
+    save(1), save(2);
+    harm();
+    EXPECT_EQ(newest_checkpoint(folder_)->step, 1);
+    EXPECT_EQ(warnings_.size(), 1U);
+  };
+  breaks([&] { fs::resize_file(file(2, ".safetensors"), 20); });
+  breaks([&] { fs::remove(file(2, ".safetensors")); });
+  breaks([&] { write_file(file(2, ".json"), "{"); });
+  breaks([&] { write_file(file(2, ".json"), "[]"); });
+  breaks([&] { write_file(file(2, ".json"), "{\"step\": 2}"); });
+}
+
+TEST_F(TrainCheckpoint, NoneWholeIsADataErrorSoThatNoRunStartsAnewInSilence) {
+  save(1), save(2);
+  damage(1), damage(2);
+  EXPECT_THROW(newest_checkpoint(folder_), DataError);
+  EXPECT_EQ(warnings_.size(), 2U);
+}
+
+TEST_F(TrainCheckpoint, TensorsWithoutASumDoNotCount) {
+  save(1), save(2);
+  fs::remove(file(2, ".json"));
+  EXPECT_EQ(newest_checkpoint(folder_)->step, 1);
+  EXPECT_TRUE(warnings_.empty());
+}
+
+TEST_F(TrainCheckpoint, NotesThatAreMissingAreNull) {
+  save(3);
+  const auto sum = read_json_file(file(3, ".json")).at("crc32");
+  write_file(file(3, ".json"), Json{{"step", 3}, {"crc32", sum}}.dump());
+  EXPECT_TRUE(newest_checkpoint(folder_)->notes.is_null());
+}
+
+TEST_F(TrainCheckpoint, ForeignFilesInTheFolderAreLeftAlone) {
+  save(1);
+  for (const char* name : {"step-.json", "step-x.json", "step-99999999999999999999.json", "loss.csv"}) write_file(folder_ / name, "");
+  EXPECT_EQ(newest_checkpoint(folder_)->step, 1);
+  EXPECT_TRUE(warnings_.empty());
+}
+
+TEST_F(TrainCheckpoint, FolderThatCannotBeMadeIsAResourceError) {
+  fs::create_directories(folder_);
+  write_file(folder_ / "file", "");
+  EXPECT_THROW(save_checkpoint(folder_ / "file" / "inside", 1, {{"w", at::zeros({1})}}, {}), ResourceError);
+}
+
+}  // namespace
+}  // namespace kinora::train

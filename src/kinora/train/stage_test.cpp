@@ -1,0 +1,170 @@
+#include "kinora/train/stage.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <fstream>
+
+#include "kinora/base/error.h"
+#include "kinora/base/log.h"
+#include "kinora/nn/layers.h"
+
+namespace kinora::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+class RunStage : public ::testing::Test {
+ protected:
+  RunStage() : folder_(fs::temp_directory_path() / concat("kinora_stage_", ::getpid())) {
+    fs::remove_all(folder_);
+    set_log_sink([](LogLevel, std::string_view) {});
+  }
+  ~RunStage() override {
+    set_log_sink({});
+    std::error_code ignored;
+    fs::remove_all(folder_, ignored);
+  }
+  fs::path folder_;
+};
+
+/// A bfloat16 linear layer that learns a fixed map of random inputs, its matrix by Muon.
+struct Tiny {
+  Tiny() : layer(Scope(params), 5, 3), trainable(params, init_weights(params, 1), at::kBFloat16, at::kCPU, options()) {}
+  static OptimizerOptions options() {
+    return {.lr = 0.03, .weight_decay = 0.01, .ema_decay = 0.9, .muon_lr = 0.03, .use_muon = [](const Param&) { return true; }};
+  }
+  Tensor loss(at::Generator& generator) {
+    Run run;
+    run.weights = &trainable.weights();
+    const Tensor x = at::randn({16, 5}, generator, at::TensorOptions().dtype(at::kFloat)).to(at::kBFloat16);
+    return (layer(run, x) - x.narrow(1, 0, 3) - 1).to(at::kFloat).square().mean();
+  }
+  StageResult train(const StageOptions& stage, const StageHooks& hooks, std::function<Tensor(int64_t, const Tensor&)> change = {}) {
+    return run_stage(stage, {&trainable}, [&](int64_t step, at::Generator& g) {
+      const Tensor value = loss(g);
+      return change ? change(step, value) : value;
+    }, hooks);
+  }
+  Params params;
+  Linear layer;
+  Trainable trainable;
+};
+
+StageOptions forty() { return {.name = "tiny", .steps = 40, .warmup_steps = 5, .seed = 3}; }
+
+void expect_same(const Tiny& a, const Tiny& b) {
+  const auto left = a.trainable.state(""), right = b.trainable.state("");
+  ASSERT_EQ(left.size(), right.size());
+  for (size_t i = 0; i < left.size(); ++i) EXPECT_TRUE(left[i].second.equal(right[i].second)) << left[i].first;
+}
+
+TEST_F(RunStage, LearnsAndWritesATableOfLosses) {
+  Tiny model;
+  StageOptions stage = forty();
+  stage.steps = 200;
+  std::vector<int64_t> saved;
+  const StageResult result = model.train(stage, {.folder = folder_, .on_checkpoint = [&](int64_t step) { saved.push_back(step); }});
+  EXPECT_LT(result.loss, 0.1);
+  EXPECT_EQ(result.skipped, 0);
+  EXPECT_EQ(saved, std::vector<int64_t>{200});
+  std::ifstream table(folder_ / "loss.csv");
+  std::string line;
+  int64_t lines = 0;
+  while (std::getline(table, line)) ++lines;
+  EXPECT_EQ(lines, 201);
+}
+
+TEST_F(RunStage, ResumedEqualsUninterruptedBitForBit) {
+  Tiny whole, first, second;
+  whole.train(forty(), {.folder = folder_ / "whole"});
+  std::stop_source stop;
+  const StageHooks cut{.folder = folder_ / "cut", .cancel = stop.get_token()};
+  EXPECT_THROW(first.train(forty(), cut, [&](int64_t step, const Tensor& value) {
+    if (step == 19) stop.request_stop();
+    return value;
+  }), CancelledError);
+  int64_t begins = -1;
+  second.train(forty(), {.folder = folder_ / "cut"}, [&](int64_t step, const Tensor& value) {
+    if (begins < 0) begins = step;
+    return value;
+  });
+  EXPECT_EQ(begins, 20);
+  expect_same(whole, second);
+}
+
+TEST_F(RunStage, FinishedStageIsReadBackAndNotRunAgain) {
+  Tiny model, again;
+  model.train(forty(), {.folder = folder_});
+  again.train(forty(), {.folder = folder_}, [](int64_t, const Tensor&) -> Tensor { throw std::logic_error("a step was run"); });
+  expect_same(model, again);
+}
+
+TEST_F(RunStage, CancelledBeforeTheFirstStepStillLeavesACheckpoint) {
+  Tiny model;
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_THROW(model.train(forty(), {.folder = folder_, .cancel = stop.get_token()}), CancelledError);
+  EXPECT_TRUE(fs::exists(folder_ / "step-1.json"));
+}
+
+TEST_F(RunStage, StepThatIsNotFiniteIsSkippedAndLeavesTheWeights) {
+  Tiny model;
+  StageOptions stage = forty();
+  stage.steps = 8;
+  Tensor before;
+  const auto weight = [&] { return model.trainable.state("")[0].second.clone(); };
+  const StageResult result = model.train(stage, {.folder = folder_}, [&](int64_t step, const Tensor& value) {
+    if (step == 3) before = weight();
+    if (step == 4) {
+      EXPECT_TRUE(weight().equal(before));
+    }
+    return step == 3 ? value * std::nan("") : value;
+  });
+  EXPECT_EQ(result.skipped, 1);
+  EXPECT_TRUE(at::isfinite(weight()).all().item<bool>());
+}
+
+TEST_F(RunStage, TwoBadStepsInARowAreEnduredAndThreeAreNot) {
+  StageOptions stage = forty();
+  stage.steps = 12;
+  const auto bad = [](std::vector<int64_t> steps) {
+    return [steps](int64_t step, const Tensor& value) {
+      return std::find(steps.begin(), steps.end(), step) == steps.end() ? value : value * INFINITY;
+    };
+  };
+  Tiny endures, stops;
+  EXPECT_EQ(endures.train(stage, {.folder = folder_ / "a"}, bad({2, 3, 5, 6})).skipped, 4);
+  EXPECT_THROW(stops.train(stage, {.folder = folder_ / "b"}, bad({2, 3, 4})), DataError);
+  EXPECT_FALSE(fs::exists(folder_ / "b" / "step-12.json"));
+}
+
+TEST(LrFactor, WarmsUpHoldsAndFallsLinearly) {
+  const StageOptions o{.steps = 100, .warmup_steps = 4, .decay_from = 0.6, .final_factor = 0.1};
+  EXPECT_DOUBLE_EQ(lr_factor(o, 0), 1.0 / 5);
+  EXPECT_DOUBLE_EQ(lr_factor(o, 3), 4.0 / 5);
+  EXPECT_DOUBLE_EQ(lr_factor(o, 4), 1.0);
+  EXPECT_DOUBLE_EQ(lr_factor(o, 60), 1.0);
+  EXPECT_NEAR(lr_factor(o, 80), 0.55, 1e-12);
+  EXPECT_NEAR(lr_factor(o, 100), 0.1, 1e-12);
+  for (int64_t s = 61; s < 100; ++s) EXPECT_LT(lr_factor(o, s), lr_factor(o, s - 1));
+  EXPECT_DOUBLE_EQ(lr_factor({.steps = 10, .warmup_steps = 0, .decay_from = 1.0}, 9), 1.0);
+}
+
+TEST(StageOptions, ReadsItsKeysAndRefusesWrongOnes) {
+  const Json json = {{"steps", 7}, {"batch", 3}, {"lr", 0.5}, {"beta2", 0.99}, {"checkpoint_seconds", 5}};
+  const StageOptions o = StageOptions::from_json(JsonObject(json, "stage"), "name");
+  EXPECT_EQ(o.name, "name");
+  EXPECT_EQ(o.steps, 7);
+  EXPECT_EQ(o.batch, 3);
+  EXPECT_EQ(o.optimizer.lr, 0.5);
+  EXPECT_EQ(o.optimizer.beta2, 0.99);
+  EXPECT_EQ(o.checkpoint_seconds, 5);
+  for (const Json& wrong : {Json::object(), Json{{"steps", 0}}, Json{{"steps", 5}, {"lr", "fast"}}, Json{{"steps", 5}, {"batch", 0}}}) {
+    EXPECT_THROW(StageOptions::from_json(JsonObject(wrong, "stage"), "name"), DataError) << wrong;
+  }
+}
+
+}  // namespace
+}  // namespace kinora::train
