@@ -1,6 +1,7 @@
 #include "kinora/diffusion/rflow.h"
 
 #include "kinora/base/error.h"
+#include "kinora/diffusion/schedulers.h"
 
 namespace kinora {
 namespace {
@@ -49,6 +50,15 @@ Tensor rflow_loss(const Tensor& velocity, const Tensor& clean, const Tensor& noi
   const Tensor mask = frame_mask.to(error.scalar_type());
   const Tensor per_frame = error.mean({1, 3, 4});  // [B, T]
   return (per_frame * mask).sum(1) / mask.sum(1);
+}
+
+std::unique_ptr<Scheduler> make_rflow(const JsonObject& config, int steps, const SchedulerContext& context) {
+  const int64_t trained = config.int_or("num_train_timesteps", 1000);
+  if (trained != 1000) throw DataError(concat(config.what(), ": num_train_timesteps ", trained), "RFLOW has 1000");
+  const RFlowShift shift{.height = context.height, .width = context.width, .num_frames = context.num_frames, .dtype = context.dtype};
+  const bool shifts = config.bool_or("use_timestep_transform", true);
+  if (shifts && !(context.height > 0 && context.width > 0)) throw UsageError("RFLOW shifts its times by the clip's size, which is not given");
+  return std::make_unique<RFlow>(steps, shifts ? &shift : nullptr);
 }
 
 }  // namespace kinora

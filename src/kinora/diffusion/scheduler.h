@@ -6,7 +6,9 @@
 
 #include <c10/util/FunctionRef.h>
 
+#include <map>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace kinora {
@@ -34,6 +36,8 @@ class Scheduler {
                       c10::function_ref<Tensor()> noise) const = 0;
   /// The clean sample brought to `timestep` (one per batch entry, [B], or one for all, []).
   virtual Tensor add_noise(const Tensor& clean, const Tensor& noise, const Tensor& timestep) const = 0;
+  /// The method's own numbers by their names in the field: "sigmas" (one more than timesteps), "alphas_cumprod". For parity and plots.
+  virtual std::map<std::string, std::vector<double>> tables() const { return {}; }
 };
 
 }  // namespace kinora

@@ -1,6 +1,7 @@
-// Runners of the random numbers and of the schedulers.
+// Runners of the random numbers and of the schedulers; a row of diffusion/schedulers.h needs no runner of its own.
 #include "kinora/base/error.h"
 #include "kinora/diffusion/rflow.h"
+#include "kinora/diffusion/schedulers.h"
 #include "kinora/parity/runners.h"
 #include "kinora/tensor/random.h"
 
@@ -92,6 +93,88 @@ Outputs rflow_training(const Case& c) {
   return out;
 }
 
+/// The scheduler of a case: call.set has steps, sigmas and mu, call.step what the reference gives to each step (eta), which is a key
+/// of the config here.
+std::unique_ptr<Scheduler> scheduler_of(const Case& c) {
+  Json config = c.config, steps = config.value("num_inference_steps", Json(1));
+  for (const char* key : {"num_inference_steps", "note"}) config.erase(key);
+  SchedulerContext context;
+  if (const auto set = c.call.find("set"); set != c.call.end()) {
+    if (set->contains("sigmas")) context.sigmas = set->at("sigmas").get<std::vector<double>>();
+    if (set->contains("mu")) context.mu = set->at("mu").get<double>();
+    steps = set->value("num_inference_steps", Json(std::max<size_t>(1, context.sigmas.size())));
+  }
+  if (const auto step = c.call.find("step"); step != c.call.end()) config.update(*step);
+  return make_scheduler(c.cls, config, steps.get<int>(), context);
+}
+
+Tensor as_tensor(std::span<const double> values) { return at::tensor(at::ArrayRef<double>(values.data(), values.size()), at::kDouble); }
+
+Outputs scheduler_timesteps(const Case& c) {
+  const auto scheduler = scheduler_of(c);
+  Outputs out;
+  out.tensors["timesteps"] = as_tensor(scheduler->timesteps());
+  for (const auto& [name, values] : scheduler->tables()) out.tensors[name] = as_tensor(values);
+  return out;
+}
+
+/// Every step from input.sample; the model is a * input + b * drift[i] with call.model = [a, b].
+Outputs scheduler_trajectory(const Case& c) {
+  const auto scheduler = scheduler_of(c);
+  Outputs out = scheduler_timesteps(c);
+  const JsonObject call(c.call, "call");
+  Tensor x = c.input("sample");
+  if (call.bool_or("scale_start", false)) x = x * scheduler->initial_sigma();
+  const Tensor drift = c.input("drift"), given = c.has_input("noise") ? c.input("noise") : Tensor();
+  std::optional<at::Generator> generator;
+  if (call.has("seed")) generator = c.generator();
+  const double a = c.call.at("model").at(0).get<double>(), b = c.call.at("model").at(1).get<double>();
+  Trajectory trajectory;
+  const auto noise = [&]() -> Tensor {
+    if (given.defined()) return given[trajectory.call];
+    if (!generator) throw DataError("the scheduler draws noise where the reference has none");
+    return randn(x.sizes(), *generator, x.scalar_type());
+  };
+  std::vector<Tensor> samples;
+  const int64_t steps = call.int_or("steps", static_cast<int64_t>(scheduler->timesteps().size()));
+  for (int64_t i = 0; i < steps; ++i) {
+    const Tensor model = a * scheduler->scale_input(x, static_cast<int>(i)) + b * drift[i];
+    x = scheduler->step(trajectory, model, x, noise);
+    samples.push_back(x);
+  }
+  out.tensors["trajectory"] = at::stack(samples);
+  return out;
+}
+
+Outputs scheduler_add_noise(const Case& c) {
+  Outputs out;
+  out.tensors["out"] = scheduler_of(c)->add_noise(c.input("sample"), c.input("noise"), as_tensor(c.call.at("at").get<std::vector<double>>()));
+  return out;
+}
+
+/// Every step from input.z with given model outputs and draws; z_middle is the sample after half of the calls.
+Outputs scheduler_steps(const Case& c) {
+  const auto scheduler = scheduler_of(c);
+  const auto times = scheduler->timesteps();
+  const int calls = static_cast<int>(times.size()), middle = calls / 2;
+  int draws_used = 0;
+  const auto noise = [&] { return c.input(concat("noise.", draws_used++)); };
+  Outputs out = scheduler_timesteps(c);
+  out.tensors.erase("timesteps");
+  Tensor z = c.input("z") * scheduler->initial_sigma();
+  Trajectory trajectory;
+  for (int i = 0; i < calls; ++i) {
+    z = scheduler->step(trajectory, c.input(concat("model.", i)), z, noise);
+    if (i + 1 == middle) out.tensors["z_middle"] = z;
+  }
+  out.tensors["z"] = z;
+  out.values = {{"timesteps", std::vector<double>(times.begin(), times.end())},
+                {"init_noise_sigma", scheduler->initial_sigma()},
+                {"middle", middle},
+                {"draws_used", draws_used}};
+  return out;
+}
+
 }  // namespace
 
 void add_schedulers(Registry& registry) {
@@ -99,6 +182,14 @@ void add_schedulers(Registry& registry) {
   registry.add("randn_tensor", "randn_tensor", randn_tensor);
   registry.add("RFLOW", "timesteps", rflow_timesteps);
   registry.add("RFlowScheduler", "add_noise+training_losses", rflow_training);
+  const std::pair<const char*, Runner> methods[] = {{"trajectory", scheduler_trajectory}, {"timesteps", scheduler_timesteps},
+                                                    {"add_noise", scheduler_add_noise}, {"scale_noise", scheduler_add_noise},
+                                                    {"steps", scheduler_steps}};
+  for (const auto& row : kSchedulers) {
+    for (const auto& [method, runner] : methods) {
+      if (!registry.find(row.class_name, method)) registry.add(std::string(row.class_name), method, runner);
+    }
+  }
 }
 
 }  // namespace kinora::parity
