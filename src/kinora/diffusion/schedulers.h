@@ -26,7 +26,8 @@ struct SchedulerContext {
 using SchedulerFactory = std::unique_ptr<Scheduler>(const JsonObject& config, int steps,
                                                     const SchedulerContext& context);
 
-SchedulerFactory make_rflow;  ///< rflow.cpp
+SchedulerFactory make_rflow;             ///< rflow.cpp
+SchedulerFactory make_flow_match_euler;  ///< flow_match_euler.cpp
 
 struct SchedulerRow {
   std::string_view class_name;
@@ -35,6 +36,7 @@ struct SchedulerRow {
 
 inline constexpr SchedulerRow kSchedulers[] = {
     {"RFLOW", make_rflow},
+    {"FlowMatchEulerDiscreteScheduler", make_flow_match_euler},
 };
 
 /// The scheduler of that class for one request. An empty config takes the class's defaults; keys that the class does not know are a
