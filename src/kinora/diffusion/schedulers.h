@@ -28,6 +28,8 @@ using SchedulerFactory = std::unique_ptr<Scheduler>(const JsonObject& config, in
 
 SchedulerFactory make_rflow;             ///< rflow.cpp
 SchedulerFactory make_flow_match_euler;  ///< flow_match_euler.cpp
+SchedulerFactory make_ddim;              ///< ddim.cpp
+SchedulerFactory make_cogvideox_ddim;    ///< ddim.cpp
 
 struct SchedulerRow {
   std::string_view class_name;
@@ -37,6 +39,8 @@ struct SchedulerRow {
 inline constexpr SchedulerRow kSchedulers[] = {
     {"RFLOW", make_rflow},
     {"FlowMatchEulerDiscreteScheduler", make_flow_match_euler},
+    {"DDIMScheduler", make_ddim},
+    {"CogVideoXDDIMScheduler", make_cogvideox_ddim},
 };
 
 /// The scheduler of that class for one request. An empty config takes the class's defaults; keys that the class does not know are a

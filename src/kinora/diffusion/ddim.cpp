@@ -1,0 +1,193 @@
+// DDIM (Song et al. 2021, eq. 12 and 16) as diffusers' DDIMScheduler, and CogVideoX's variant of it, which shifts the signal to noise
+// ratio (Esser et al. 2024) and has no noise of its own. a(t) is the share of signal left at time t: sample = sqrt(a) clean +
+// sqrt(1 - a) noise.
+#include <algorithm>
+#include <cmath>
+
+#include "kinora/base/error.h"
+#include "kinora/diffusion/schedulers.h"
+
+namespace kinora {
+namespace {
+
+using Numbers = std::vector<double>;
+
+enum class Prediction { epsilon, sample, v };
+
+[[noreturn]] void refuse(const JsonObject& config, const char* key, const std::string& value) {
+  throw DataError(concat(config.what(), ": ", key, " \"", value, "\" is not known"));
+}
+
+Prediction prediction_of(const JsonObject& config) {
+  const std::string name = config.string_or("prediction_type", "epsilon");
+  if (name == "epsilon") return Prediction::epsilon;
+  if (name == "sample") return Prediction::sample;
+  if (name == "v_prediction") return Prediction::v;
+  refuse(config, "prediction_type", name);
+}
+
+/// What the families differ in where a config is silent.
+struct Family {
+  double beta_start, beta_end;
+  const char* beta_schedule;
+  double snr_shift_scale;  ///< 0: the family has no shift
+};
+constexpr Family kDdim{0.0001, 0.02, "linear", 0}, kCogVideoX{0.00085, 0.012, "scaled_linear", 3.0};
+
+Numbers betas_of(const JsonObject& config, const Family& family, int64_t count) {
+  Numbers betas = config.numbers_or("trained_betas", {});
+  if (!betas.empty()) return betas;
+  const double first = config.number_or("beta_start", family.beta_start),
+               last = config.number_or("beta_end", family.beta_end);
+  const std::string name = config.string_or("beta_schedule", family.beta_schedule);
+  const auto cosine = [](double t) { return std::pow(std::cos((t + 0.008) / 1.008 * M_PI / 2), 2); };
+  const auto total = static_cast<double>(count);
+  for (int64_t i = 0; i < count; ++i) {
+    const double at = static_cast<double>(i), share = count == 1 ? 0 : at / (total - 1);
+    if (name == "linear") {
+      betas.push_back(first + (last - first) * share);
+    } else if (name == "scaled_linear") {
+      betas.push_back(std::pow(std::sqrt(first) + (std::sqrt(last) - std::sqrt(first)) * share, 2));
+    } else if (name == "squaredcos_cap_v2") {
+      betas.push_back(std::min(1 - cosine((at + 1) / total) / cosine(at / total), 0.999));
+    } else {
+      refuse(config, "beta_schedule", name);
+    }
+  }
+  return betas;
+}
+
+/// a(t) of every training step. Zero terminal SNR moves and scales sqrt(a) so that the last is 0 (Lin et al. 2024, algorithm 1).
+Numbers signal_of(const JsonObject& config, const Family& family, int64_t count) {
+  Numbers a;
+  double left = 1;
+  for (const double beta : betas_of(config, family, count)) a.push_back(left *= 1 - beta);
+  if (family.snr_shift_scale > 0) {
+    const double scale = config.number_or("snr_shift_scale", family.snr_shift_scale);
+    for (double& each : a) each /= scale + (1 - scale) * each;
+  }
+  if (config.bool_or("rescale_betas_zero_snr", false)) {
+    const double first = std::sqrt(a.front()), last = std::sqrt(a.back());
+    for (double& each : a) each = std::pow((std::sqrt(each) - last) * first / (first - last), 2);
+  }
+  return a;
+}
+
+Numbers times_of(const JsonObject& config, int64_t trained, int steps) {
+  const std::string spacing = config.string_or("timestep_spacing", "leading");
+  const int64_t offset = config.int_or("steps_offset", 0, 0, trained - 1);
+  Numbers times;
+  for (int i = 0; i < steps; ++i) {
+    const double n = steps, at = i, total = static_cast<double>(trained);
+    if (spacing == "leading") {
+      times.push_back(static_cast<double>((steps - 1 - i) * (trained / steps) + offset));
+    } else if (spacing == "trailing") {
+      times.push_back(std::nearbyint(total - at * (total / n)) - 1);
+    } else if (spacing == "linspace") {
+      times.push_back(steps == 1 ? 0 : std::nearbyint((total - 1) / (n - 1) * (n - 1 - at)));
+    } else {
+      refuse(config, "timestep_spacing", spacing);
+    }
+  }
+  if (times.front() >= static_cast<double>(trained))
+    throw DataError(concat(config.what(), ": steps_offset ", offset, " leaves the schedule"));
+  return times;
+}
+
+class Ddim final : public Scheduler {
+ public:
+  Ddim(const JsonObject& config, int steps, const Family& family)
+      : trained_(config.int_or("num_train_timesteps", 1000, 1, 1 << 20)),
+        prediction_(prediction_of(config)),
+        eta_(config.number_or("eta", 0)) {
+    if (steps > trained_)
+      throw UsageError(concat(config.what(), ": ", steps, " steps"), concat("it has ", trained_, " times in all"));
+    stride_ = trained_ / steps;
+    signal_ = signal_of(config, family, trained_);
+    if (static_cast<int64_t>(signal_.size()) != trained_)
+      throw DataError(concat(config.what(), ": ", signal_.size(), " trained_betas"));
+    times_ = times_of(config, trained_, steps);
+    last_signal_ = config.bool_or("set_alpha_to_one", true) ? 1 : signal_[0];
+    const bool clips = config.bool_or("clip_sample", true);
+    const double range = config.number_or("clip_sample_range", 1.0);
+    config.ignore({"thresholding", "dynamic_thresholding_ratio", "sample_max_value"});
+    if (family.snr_shift_scale > 0) return;  // CogVideoX's reads these keys and clips nothing
+    if (config.bool_or("thresholding", false)) {
+      threshold_ = {config.number_or("dynamic_thresholding_ratio", 0.995), config.number_or("sample_max_value", 1.0)};
+    } else if (clips) {
+      clip_ = range;
+    }
+  }
+
+  std::span<const double> timesteps() const override { return times_; }
+  bool is_stochastic() const override { return eta_ > 0; }
+  std::map<std::string, Numbers> tables() const override { return {{"alphas_cumprod", signal_}}; }
+
+  Tensor step(Trajectory& trajectory, const Tensor& prediction, const Tensor& sample,
+              c10::function_ref<Tensor()> noise) const override {
+    const auto call = static_cast<size_t>(trajectory.call);
+    KINORA_ASSERT(call < times_.size());
+    const auto now = static_cast<int64_t>(times_[call]), next = now - stride_;
+    const double a = signal_[now], b = 1 - a, a_next = next >= 0 ? signal_[next] : last_signal_;
+    Tensor clean, epsilon;
+    switch (prediction_) {
+      case Prediction::epsilon:
+        clean = (sample - std::sqrt(b) * prediction) / std::sqrt(a);
+        epsilon = prediction;
+        break;
+      case Prediction::sample:
+        clean = prediction;
+        epsilon = (sample - std::sqrt(a) * prediction) / std::sqrt(b);
+        break;
+      case Prediction::v:
+        clean = std::sqrt(a) * sample - std::sqrt(b) * prediction;
+        epsilon = std::sqrt(a) * prediction + std::sqrt(b) * sample;
+        break;
+    }
+    const double deviation = eta_ > 0 ? eta_ * std::sqrt((1 - a_next) / b * (1 - a / a_next)) : 0;
+    Tensor to =
+        std::sqrt(a_next) * limited(clean) + std::sqrt(std::max(0.0, 1 - a_next - deviation * deviation)) * epsilon;
+    if (eta_ > 0) to = to + deviation * noise();
+    ++trajectory.call;
+    return to;
+  }
+
+  Tensor add_noise(const Tensor& clean, const Tensor& noise, const Tensor& timestep) const override {
+    Tensor a = at::tensor(signal_, at::kDouble).to(clean.device()).index({timestep.to(clean.device(), at::kLong)});
+    while (a.dim() > 0 && a.dim() < clean.dim()) a = a.unsqueeze(-1);
+    return a.sqrt().to(clean.scalar_type()) * clean + (1 - a).sqrt().to(clean.scalar_type()) * noise;
+  }
+
+ private:
+  struct Threshold {
+    double share, highest;
+  };
+
+  /// The predicted clean sample within +-range, or divided by a quantile of its absolute values (Saharia et al. 2022).
+  Tensor limited(const Tensor& clean) const {
+    if (clip_) return clean.clamp(-*clip_, *clip_);
+    if (!threshold_) return clean;
+    const Tensor rows = clean.flatten(1);
+    const Tensor limit = at::quantile(rows.abs(), threshold_->share, 1, true).clamp(1.0, threshold_->highest);
+    return (at::maximum(at::minimum(rows, limit), -limit) / limit).view_as(clean);
+  }
+
+  int64_t trained_, stride_ = 1;
+  Prediction prediction_;
+  double eta_, last_signal_ = 1;
+  std::optional<double> clip_;
+  std::optional<Threshold> threshold_;
+  Numbers signal_, times_;
+};
+
+}  // namespace
+
+std::unique_ptr<Scheduler> make_ddim(const JsonObject& config, int steps, const SchedulerContext&) {
+  return std::make_unique<Ddim>(config, steps, kDdim);
+}
+
+std::unique_ptr<Scheduler> make_cogvideox_ddim(const JsonObject& config, int steps, const SchedulerContext&) {
+  return std::make_unique<Ddim>(config, steps, kCogVideoX);
+}
+
+}  // namespace kinora
