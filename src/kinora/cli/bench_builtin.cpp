@@ -20,7 +20,8 @@ struct Options {
   video::Request request;
   std::string split = "held-out", sheet;
   int64_t count = 0, threads = 0;
-  uint64_t seed = 1000;
+  std::string seed_text = "1000";
+  uint64_t seed = 0;
   bool each = false, judge_only = false;
 };
 
@@ -70,6 +71,7 @@ Json check_judge(const world::WorldConfig& config, const std::vector<world::Scen
 }
 
 int builtin(Options& o, Context& context) {
+  o.seed = parse_seed(o.seed_text);
   use_threads(o.threads);
   if (o.count < 0 || o.count > 100000) throw UsageError(concat("--count cannot be ", o.count), "choose 1 to 100000, or 0 for every combination");
   video::PipelineOptions options = pipeline_options(o.model, &context.ledger);
@@ -145,7 +147,7 @@ void add_bench_builtin(CLI::App& bench, Action& action) {
   add_model_options(*c, o->model);
   c->add_option("--split", o->split, "held-out, train or any")->capture_default_str();
   c->add_option("--count", o->count, "clips; 0: every combination once")->capture_default_str();
-  c->add_option("--seed", o->seed, "of noise and phrasing")->capture_default_str();
+  c->add_option("--seed", o->seed_text, "of noise and phrasing")->capture_default_str();
   c->add_option("--steps,--num-inference-steps", o->request.steps, "denoising steps");
   c->add_option("--guidance-scale", o->request.guidance_scale, "how strongly the prompt is followed");
   c->add_option("--sheet", o->sheet, "PNG file that shows the first 24 clips");

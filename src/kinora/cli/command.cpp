@@ -3,6 +3,7 @@
 #include <ATen/Parallel.h>
 
 #include <cctype>
+#include <charconv>
 #include <cmath>
 #include <cstdlib>
 #include <iostream>
@@ -36,6 +37,15 @@ uint64_t parse_bytes(const std::string& text) {
     throw UsageError(concat("\"", printable(text), "\" is no amount of memory"), "write it as 8GB, 512MB or 4GiB");
   }
   return static_cast<uint64_t>(bytes);
+}
+
+uint64_t parse_seed(const std::string& text) {
+  uint64_t seed = 0;
+  const auto [end, failed] = std::from_chars(text.data(), text.data() + text.size(), seed);
+  if (failed != std::errc() || end != text.data() + text.size()) {
+    throw UsageError(concat("the seed \"", printable(text), "\" is no number"), "choose 0 to 18446744073709551615");
+  }
+  return seed;
 }
 
 void print_json(const Json& json) { std::cout << json.dump(-1, ' ', true, Json::error_handler_t::replace) << std::endl; }

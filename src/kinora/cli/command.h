@@ -34,6 +34,9 @@ void use_threads(int64_t threads);
 /// "8GB", "6.5 GB", "512M", "4GiB" or bytes; "" is 0. Throws UsageError.
 uint64_t parse_bytes(const std::string& text);
 
+/// 0 .. 2^64 - 1. Throws UsageError.
+uint64_t parse_seed(const std::string& text);
+
 /// One line on stdout, ASCII.
 void print_json(const Json& json);
 

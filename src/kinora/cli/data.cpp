@@ -19,6 +19,7 @@ namespace fs = std::filesystem;
 struct Options {
   std::string output, split = "any", format = "gif", config;
   int64_t count = 10;
+  std::string seed_text = "0";
   uint64_t seed = 0;
 };
 
@@ -29,7 +30,8 @@ Json row_of(const std::string& file, const world::Sample& sample) {
   return row;
 }
 
-int shapes(const Options& o, Context& context) {
+int shapes(Options& o, Context& context) {
+  o.seed = parse_seed(o.seed_text);
   if (o.count < 1 || o.count > 1'000'000) throw UsageError(concat("--count cannot be ", o.count), "choose 1 to 1000000");
   if (o.format != "gif" && o.format != "mp4" && o.format != "png") throw UsageError(concat("the format \"", o.format, "\" is not known"), "choose gif, mp4 or png");
   if (o.format == "mp4") media::require_ffmpeg();
@@ -70,7 +72,7 @@ void add_data(CLI::App& app, Action& action) {
   s->footer("Example: kinora data shapes --out clips --count 20 --split held-out");
   s->add_option("-o,--out,--output", o->output, "folder of the clips and captions.jsonl")->required();
   s->add_option("--count", o->count, "number of clips")->capture_default_str();
-  s->add_option("--seed", o->seed, "of the whole set")->capture_default_str();
+  s->add_option("--seed", o->seed_text, "of the whole set")->capture_default_str();
   s->add_option("--split", o->split, "train, held-out or any")->capture_default_str();
   s->add_option("--format", o->format, "gif, mp4, or png (frames side by side)")->capture_default_str();
   s->add_option("--config", o->config, "JSON file of the world, or of a training with a member world");

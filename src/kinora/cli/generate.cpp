@@ -23,7 +23,7 @@ struct Options {
   ModelOptions model;
   video::Request request;
   std::vector<std::string> positional;
-  std::string frames, memory, output = "out.mp4";
+  std::string frames, memory, seed, output = "out.mp4";
   std::optional<double> aesthetic, motion;
   std::optional<std::string> camera;
   int64_t threads = 0;
@@ -119,6 +119,7 @@ video::Request complete(Options& o) {
     scores.camera_motion = o.camera;
     request.scores = scores;
   }
+  if (!o.seed.empty()) request.seed = parse_seed(o.seed);
   request.memory = parse_bytes(o.memory);
   return request;
 }
@@ -178,7 +179,7 @@ void add_generate(CLI::App& app, Action& action) {
   c->add_option("--frames,--num-frames", o->frames, "number of frames, or a length such as 2s, 4s, 16s; 1 makes a picture");
   c->add_option("--steps,--num-inference-steps", o->request.steps, "denoising steps");
   c->add_option("--guidance-scale", o->request.guidance_scale, "how strongly the prompt is followed; 1: no guidance");
-  c->add_option("--seed", o->request.seed, "random seed; clip i takes seed + i (default: drawn)");
+  c->add_option("--seed", o->seed, "random seed; clip i takes seed + i (default: drawn)");
   c->add_option("--fps", o->request.fps, "frames a second");
   c->add_option("--aes", o->aesthetic, "aesthetic score that Open-Sora appends (default 6.5)");
   c->add_option("--flow", o->motion, "motion score that Open-Sora appends");

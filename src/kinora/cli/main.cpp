@@ -82,7 +82,7 @@ int main(int argc, char** argv) {
   keep_memory();
   CLI::App app("Kinora makes video from text.\n\n  kinora generate \"a red ball moves to the right on grass\"\n", "kinora");
   app.set_version_flag("--version", "kinora " KINORA_VERSION);
-  app.require_subcommand(1);
+  app.require_subcommand(0, 1);
   app.failure_message(CLI::FailureMessage::simple);
   Action action;
   add_generate(app, action);
@@ -98,6 +98,10 @@ int main(int argc, char** argv) {
     std::string command = "kinora";
     for (const CLI::App* chosen : app.get_subcommands()) command += " " + chosen->get_name();
     return complain(error.what(), command + " --help shows what it takes", UsageError("").exit_code());
+  }
+  if (!action) {
+    std::cout << app.help();
+    return 0;
   }
   return guarded(action);
 }

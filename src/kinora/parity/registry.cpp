@@ -26,6 +26,8 @@ Registry all_runners() {
   add_tokenizers(registry);
   add_metrics(registry);
   add_schedulers(registry);
+  add_tables(registry);
+  add_pipeline(registry);
   return registry;
 }
 

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <map>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -16,6 +17,12 @@ struct Outputs {
   std::map<std::string, Tensor> tensors;  ///< whole tensors in any float or integer dtype
   std::map<std::string, Json> values;     ///< outputs that the case holds as JSON
   Json results;                           ///< compared with Case::results where those are
+};
+
+/// What a runner throws for a case that asks for a part that this build lacks: the case is skipped, and the part is named.
+class NotInThisBuild : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
 };
 
 /// Throws whatever the engine throws; that case then counts as failed with the message as its reason.

@@ -193,6 +193,8 @@ CaseReport verify_case(const fs::path& file, const Registry& registry) {
     if (runner == nullptr) return report;
     report.comparison = compare(parity_case, (*runner)(parity_case));
     report.outcome = report.comparison.reason.empty() ? Outcome::kPassed : Outcome::kFailed;
+  } catch (const NotInThisBuild& missing) {
+    report.method += concat(" with ", missing.what());
   } catch (const c10::Error& error) {
     fail(error.what_without_backtrace());
   } catch (const std::exception& error) {

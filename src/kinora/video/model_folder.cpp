@@ -47,11 +47,8 @@ void read_index(const fs::path& file, ModelFolder& found) {
 
 void read_scheduler(const fs::path& file, ModelFolder& found) {
   if (!fs::exists(file)) return;
-  const Json json = read_json_file(file);
-  const JsonObject config(json, file.string());
-  const std::string name = config.string_or("_class_name", "RFLOW");
-  if (name != "RFLOW") throw UsageError(concat(file.string(), ": the scheduler \"", printable(name), "\" is not known"), "RFLOW is the one that this version has");
-  found.timestep_transform = config.bool_or("use_timestep_transform", true);
+  found.scheduler_config = read_json_file(file);
+  found.scheduler = JsonObject(found.scheduler_config, file.string()).string_or("_class_name", found.scheduler);
 }
 
 }  // namespace

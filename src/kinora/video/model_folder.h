@@ -19,7 +19,8 @@ struct ModelFolder {
   std::string name;  ///< of the folder, for metadata
   std::filesystem::path transformer, vae, text_encoder, tokenizer;
   Defaults defaults;
-  bool timestep_transform = true;  ///< scheduler_config.json's use_timestep_transform
+  std::string scheduler = "RFLOW";  ///< class and settings of scheduler_config.json
+  Json scheduler_config = Json::object();
 };
 
 /// Finds the parts. Throws UsageError for a path that does not exist, a pickle (naming the converter), a model class that is not

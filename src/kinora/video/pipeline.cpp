@@ -3,8 +3,8 @@
 #include <map>
 
 #include "kinora/base/error.h"
-#include "kinora/diffusion/rflow.h"
 #include "kinora/diffusion/sampler.h"
+#include "kinora/diffusion/schedulers.h"
 #include "kinora/media/frames_tensor.h"
 #include "kinora/models/open_sora/stdit3.h"
 #include "kinora/nn/load.h"
@@ -82,6 +82,7 @@ struct Pipeline::State {
         transformer_part(transformer.params(), folder.transformer, load_options(options, {})),
         vae_part(vae.params(), folder.vae, load_options(options, {}, models::older_kl_name)) {
     check_parts_fit();
+    make_scheduler(folder.scheduler, folder.scheduler_config, 1, {.height = 512, .width = 512});  // refuses what it does not know
     sizes = {.transformer = transformer.config(),
              .vae = vae.config(),
              .text_encoder = encoder.config(),
@@ -154,7 +155,7 @@ media::Metadata Pipeline::metadata(const Plan& plan, int64_t index) const {
   const State& s = *state_;
   Json settings = {{"height", plan.height}, {"width", plan.width}, {"num_frames", plan.num_frames}, {"steps", plan.steps},
                    {"guidance_scale", plan.guidance_scale}, {"fps", plan.fps}, {"dtype", c10::toString(s.dtype)},
-                   {"scheduler", "RFLOW"}, {"text", plan.texts.at(index)}};
+                   {"scheduler", s.folder.scheduler}, {"text", plan.texts.at(index)}};
   if (plan.negative_text) settings["negative_prompt"] = *plan.negative_text;
   media::Metadata m;
   m.prompt = plan.prompts.at(index);
@@ -188,32 +189,39 @@ std::map<std::string, Tensor> Pipeline::State::encode(const Plan& plan, const Ho
 /// Latents [count, C, T, h, w] of clips first .. first + count - 1.
 Tensor Pipeline::State::denoise(const Plan& plan, const Hooks& hooks, int64_t first, int64_t count, const std::map<std::string, Tensor>& features,
                                 int64_t& calls) {
+  const auto height = static_cast<double>(plan.height), width = static_cast<double>(plan.width);
+  const auto scheduler = make_scheduler(folder.scheduler, folder.scheduler_config, static_cast<int>(plan.steps),
+                                        {.height = height, .width = width, .num_frames = plan.num_frames, .dtype = dtype});
   TextFeatures cond, uncond;
-  std::vector<Tensor> noise;
-  const auto [t, h, w] = vae.latent_size({plan.num_frames, plan.height, plan.width});
+  // A generator for each clip, so that none depends on its neighbours.
+  std::vector<at::Generator> generators;
   for (int64_t i = first; i < first + count; ++i) {
     cond.push_back(features.at(plan.texts[i]));
     if (plan.negative_text && plan.is_guided()) uncond.push_back(features.at(*plan.negative_text));
-    at::Generator generator = cpu_generator(plan.seed + static_cast<uint64_t>(i));
-    noise.push_back(randn({vae.latent_channels(), t, h, w}, generator, dtype == at::kDouble ? at::kDouble : at::kFloat, device));
+    generators.push_back(cpu_generator(plan.seed + static_cast<uint64_t>(i)));
   }
+  const auto [t, h, w] = vae.latent_size({plan.num_frames, plan.height, plan.width});
+  const std::vector<int64_t> shape{vae.latent_channels(), t, h, w};
+  const auto noise = [&]() -> Tensor {
+    std::vector<Tensor> draws;
+    for (at::Generator& generator : generators) draws.push_back(randn(shape, generator, dtype == at::kDouble ? at::kDouble : at::kFloat, device));
+    return at::stack(draws);
+  };
   Run run;
   run.weights = &transformer_part.loaded();
   run.cancel = hooks.cancel;
-  const auto height = static_cast<double>(plan.height), width = static_cast<double>(plan.width);
   // The reference holds these numbers in the pipeline's dtype; the model was used so.
   STDiT3Denoiser denoiser(transformer, run, std::move(cond), std::move(uncond),
                           {.height = rounded(height, dtype), .width = rounded(width, dtype), .fps = rounded(plan.model_fps(), dtype)});
-  const RFlowShift shift{height, width, plan.num_frames, dtype};
-  const RFlow scheduler(static_cast<int>(plan.steps), folder.timestep_transform ? &shift : nullptr);
   const int64_t clips = static_cast<int64_t>(plan.prompts.size()), groups = (clips + plan.batch - 1) / plan.batch;
   SampleOptions options{.guidance_scale = plan.guidance_scale, .edit_ratio = {}, .on_step = {}, .cancel = hooks.cancel};
   options.on_step = [&](int, int each, const Tensor&) {
     ++calls;
     if (hooks.on_progress) hooks.on_progress(Stage::denoise, calls, groups * each);
   };
-  const auto no_noise = []() -> Tensor { throw std::logic_error("rectified flow draws no noise"); };
-  Tensor latents = sample(denoiser, scheduler, at::stack(noise), options, no_noise);
+  if (hooks.on_progress && calls == 0) hooks.on_progress(Stage::denoise, 0, groups * static_cast<int64_t>(scheduler->timesteps().size()));
+  const double sigma = scheduler->initial_sigma();
+  Tensor latents = sample(denoiser, *scheduler, sigma == 1.0 ? noise() : noise() * sigma, options, noise);
   if (!at::isfinite(latents).all().item<bool>()) {
     throw DataError(concat("the model's clip is not finite in ", c10::toString(dtype)), "try --dtype float32; if it stays so, the weights are damaged");
   }
@@ -226,6 +234,7 @@ void Pipeline::State::decode(const Plan& plan, const Hooks& hooks, int64_t index
   run.cancel = hooks.cancel;
   const Tensor latents = clip.latents.unsqueeze(0).to(dtype);
   const int64_t total = static_cast<int64_t>(plan.prompts.size()) * plan.num_frames;
+  if (hooks.on_progress && frames == 0) hooks.on_progress(Stage::decode, 0, total);
   vae.decode_chunks(run, latents, plan.num_frames, [&](const Tensor& pixels, int64_t first) {
     media::Frames made = media::to_frames(pixels[0], plan.fps);
     frames += made.frames;

@@ -1,0 +1,123 @@
+#include "kinora/video/estimate.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+
+#include "kinora/base/error.h"
+#include "kinora/tensor/allocator.h"
+#include "kinora/video/pipeline.h"
+#include "kinora/video/test_model.h"
+
+namespace kinora::video {
+namespace {
+
+/// The published model's.
+ModelSizes open_sora() {
+  ModelSizes sizes;
+  sizes.text_encoder.d_model = 4096;
+  sizes.text_encoder.d_ff = 10240;
+  sizes.text_encoder.num_heads = 64;
+  sizes.transformer_bytes = uint64_t{1200} << 20;
+  sizes.vae_bytes = uint64_t{400} << 20;
+  sizes.text_bytes = uint64_t{4700} << 21;
+  sizes.element_bytes = 2;
+  return sizes;
+}
+
+Plan plan_of(int64_t frames, int64_t height, int64_t width, int64_t batch = 1) {
+  Plan plan{};
+  plan.num_frames = frames, plan.height = height, plan.width = width, plan.batch = batch, plan.guidance_scale = 7;
+  plan.prompts.resize(static_cast<size_t>(batch));
+  return plan;
+}
+
+TEST(Estimate, GrowsWithFramesSizeAndBatch) {
+  const ModelSizes sizes = open_sora();
+  const uint64_t base = estimate_memory(sizes, plan_of(51, 480, 854)).together();
+  EXPECT_GT(estimate_memory(sizes, plan_of(102, 480, 854)).together(), base);
+  EXPECT_GT(estimate_memory(sizes, plan_of(51, 720, 1280)).together(), base);
+  EXPECT_GT(estimate_memory(sizes, plan_of(51, 480, 854, 4)).together(), base);
+}
+
+TEST(Estimate, OnePartAtATimeTakesLess) {
+  const MemoryEstimate e = estimate_memory(open_sora(), plan_of(51, 480, 854));
+  EXPECT_LT(e.one_by_one(), e.together());
+}
+
+TEST(Estimate, TooLargeNamesFewerFramesThenASmallerPicture) {
+  const ModelSizes sizes = open_sora();
+  const auto message = [&](uint64_t room) -> std::string {
+    try {
+      fit_into(sizes, plan_of(816, 720, 1280), room);
+    } catch (const ResourceError& error) {
+      return std::string(error.what()) + "|" + error.hint();
+    }
+    return "fits";
+  };
+  EXPECT_NE(message(uint64_t{16} << 30).find("816 frames of 720x1280 need"), std::string::npos);
+  EXPECT_NE(message(uint64_t{16} << 30).find("frames of 720x1280 would fit"), std::string::npos) << message(uint64_t{16} << 30);
+  EXPECT_EQ(message(uint64_t{2} << 30).find("720x1280 would fit"), std::string::npos) << message(uint64_t{2} << 30);
+  EXPECT_NE(message(uint64_t{1} << 20).find("no size of this model fits"), std::string::npos);
+}
+
+TEST(Estimate, BatchesShrinkBeforeARequestIsRefused) {
+  const ModelSizes sizes = open_sora();
+  const uint64_t one = estimate_memory(sizes, plan_of(51, 240, 426)).together();
+  EXPECT_EQ(fit_into(sizes, plan_of(51, 240, 426, 8), one).batch, 1);
+  EXPECT_EQ(fit_into(sizes, plan_of(51, 240, 426, 8), one * 100).batch, 8);
+}
+
+TEST(Estimate, DecidesWithinFiftyMilliseconds) {
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_THROW(fit_into(open_sora(), plan_of(816, 2160, 3840), memory_room(uint64_t{64} << 20)), ResourceError);
+  EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(), 0.05);
+}
+
+Ledger& ledger() {
+  static Ledger* const counted = new Ledger;
+  static const bool is_installed = [] { install_counting_allocator(*counted); return true; }();
+  static_cast<void>(is_installed);
+  return *counted;
+}
+
+uint64_t weights_held() { return ledger().current(MemoryKind::weights) + ledger().current(MemoryKind::mapped); }
+
+TEST(Estimate, AgreesWithTheLedger) {
+  ledger();
+  TestModel model;
+  model.transformer.hidden_size = 96;
+  model.vae.spatial.block_out_channels = {16, 32, 32};
+  model.vae.temporal.filters = 16;
+  model.write();
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    Pipeline pipeline = Pipeline::load({.paths = {.model = model.folder, .transformer = {}, .vae = {}, .text_encoder = {}, .tokenizer = {}}, .dtype = dtype, .ledger = &ledger()});
+    struct Size { int64_t frames, height, width; double guidance; };
+    for (const Size& size : {Size{17, 96, 128, 4.0}, Size{6, 160, 160, 1.0}, Size{1, 256, 192, 4.0}}) {
+      Request request;
+      request.prompts = {"a red ball moves right"};
+      request.num_frames = size.frames, request.height = size.height, request.width = size.width, request.guidance_scale = size.guidance;
+      request.steps = 2;
+      const Plan plan = pipeline.plan(request);
+      uint64_t denoise = 0, decode = 0;
+      Hooks hooks;
+      hooks.on_progress = [&](Stage stage, int64_t done, int64_t total) {
+        if (done == 0) ledger().reset_peaks();
+        const uint64_t peak = ledger().peak_total() - weights_held();
+        if (stage == Stage::denoise && done == total) denoise = peak;
+        if (stage == Stage::decode && done == total) decode = peak;
+      };
+      hooks.on_frames = [](int64_t, const media::Frames&, int64_t) {};
+      pipeline.generate(plan, hooks);
+      const MemoryEstimate e = estimate_memory(pipeline.sizes(), plan);
+      const auto ratio = [](uint64_t guess, uint64_t counted) { return static_cast<double>(guess) / static_cast<double>(counted); };
+      std::printf("%s %ldx%ldx%ld denoise %.2f of %.2f MB, decode %.2f of %.2f MB\n", c10::toString(dtype), size.frames, size.height, size.width,
+                  ratio(e.denoise, denoise), denoise * 1e-6, ratio(e.decode, decode), decode * 1e-6);
+      EXPECT_NEAR(ratio(e.denoise, denoise), 1.0, 0.15);
+      EXPECT_NEAR(ratio(e.decode, decode), 1.0, 0.15);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace kinora::video

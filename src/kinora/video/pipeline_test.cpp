@@ -1,0 +1,246 @@
+#include "kinora/video/pipeline.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "kinora/base/error.h"
+#include "kinora/video/test_model.h"
+
+namespace kinora::video {
+namespace {
+
+PipelineOptions options_for(const TestModel& model, at::ScalarType dtype = at::kFloat) {
+  PipelineOptions options;
+  options.paths.model = model.folder;
+  options.dtype = dtype;
+  return options;
+}
+
+Request request_for(std::vector<std::string> prompts, uint64_t seed = 5) {
+  Request request;
+  request.prompts = std::move(prompts);
+  request.seed = seed;
+  return request;
+}
+
+double distance(const at::Tensor& a, const at::Tensor& b) { return ((a - b).norm() / b.norm()).item<double>(); }
+
+class PipelineTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { model_ = new TestModel; model_->write(); }
+  static void TearDownTestSuite() { delete model_; }
+  static Pipeline load(at::ScalarType dtype = at::kFloat) { return Pipeline::load(options_for(*model_, dtype)); }
+  static TestModel* model_;
+};
+TestModel* PipelineTest::model_ = nullptr;
+
+TEST_F(PipelineTest, MakesTheClipThatWasAskedFor) {
+  Pipeline pipeline = load();
+  const auto clips = pipeline.generate(request_for({"a red ball moves right"}));
+  ASSERT_EQ(clips.size(), 1u);
+  const media::Frames& frames = clips[0].frames;
+  EXPECT_EQ(frames.frames, 9);
+  EXPECT_EQ(frames.height, 16);
+  EXPECT_EQ(frames.width, 24);
+  EXPECT_EQ(frames.fps, 8);
+  EXPECT_EQ(frames.rgb.size(), 9u * 16 * 24 * 3);
+  EXPECT_EQ(clips[0].metadata.prompt, "a red ball moves right");
+  EXPECT_EQ(clips[0].metadata.seed, std::optional<uint64_t>(5));
+  EXPECT_EQ(Json::parse(clips[0].metadata.settings).at("steps"), 3);
+}
+
+TEST_F(PipelineTest, OddSizesAndSinglePicturesWork) {
+  Pipeline pipeline = load();
+  for (const auto& [frames, height, width] : {std::tuple<int64_t, int64_t, int64_t>{1, 17, 23}, {5, 2, 2}, {14, 18, 31}}) {
+    Request request = request_for({"a ball"});
+    request.num_frames = frames, request.height = height, request.width = width, request.steps = 1;
+    const auto clip = pipeline.generate(request)[0];
+    EXPECT_EQ(clip.frames.frames, frames);
+    EXPECT_EQ(clip.frames.height, height / 2 * 2);
+    EXPECT_EQ(clip.frames.width, width / 2 * 2);
+  }
+}
+
+TEST_F(PipelineTest, AClipDoesNotDependOnItsBatch) {
+  Pipeline pipeline = load();
+  const std::vector<std::string> prompts{"a red ball moves right", "blue square", "a ball moves left fast"};
+  const auto together = pipeline.generate(request_for(prompts, 40));
+  Request two_at_a_time = request_for(prompts, 40);
+  two_at_a_time.batch = 2;
+  const auto parts = pipeline.generate(two_at_a_time);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const auto alone = pipeline.generate(request_for({prompts[i]}, 40 + i));
+    EXPECT_LT(distance(together[i].latents, alone[0].latents), 1e-5) << i;
+    EXPECT_LT(distance(parts[i].latents, alone[0].latents), 1e-5) << i;
+    EXPECT_EQ(together[i].metadata.seed, alone[0].metadata.seed);
+  }
+}
+
+TEST_F(PipelineTest, SeedPromptNegativePromptAndGuidanceEachMatter) {
+  Pipeline pipeline = load();
+  const auto latents = [&](const Request& request) { return pipeline.generate(request)[0].latents; };
+  const Request base = request_for({"a red ball"});
+  const at::Tensor first = latents(base);
+  EXPECT_TRUE(first.equal(latents(base)));
+  EXPECT_GT(distance(latents(request_for({"a red ball"}, 6)), first), 0.1);
+  EXPECT_GT(distance(latents(request_for({"blue square"})), first), 1e-4);
+  Request negative = base;
+  negative.negative_prompt = "blue square moves";
+  EXPECT_GT(distance(latents(negative), first), 1e-4);
+  Request unguided = base;
+  unguided.guidance_scale = 1;
+  EXPECT_GT(distance(latents(unguided), first), 1e-4);
+}
+
+TEST_F(PipelineTest, FramesCanBeTakenAsTheyAreDecoded) {
+  Pipeline pipeline = load();
+  const Request request = request_for({"a red ball", "blue square"});
+  const auto whole = pipeline.generate(request);
+  std::vector<std::vector<uint8_t>> seen(2);
+  Hooks hooks;
+  hooks.on_frames = [&](int64_t index, const media::Frames& frames, int64_t first) {
+    EXPECT_EQ(first * frames.frame_bytes(), static_cast<int64_t>(seen[index].size()));
+    seen[index].insert(seen[index].end(), frames.rgb.begin(), frames.rgb.end());
+  };
+  const auto clips = pipeline.generate(request, hooks);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(seen[i], whole[i].frames.rgb);
+    EXPECT_EQ(clips[i].frames.frames, 0);
+  }
+}
+
+TEST_F(PipelineTest, OnePartAtATimeGivesTheSameClip) {
+  Pipeline pipeline = load();
+  Plan plan = pipeline.plan(request_for({"a red ball"}));
+  const auto together = pipeline.generate(plan);
+  plan.one_by_one = true;
+  EXPECT_TRUE(pipeline.generate(plan)[0].latents.equal(together[0].latents));
+}
+
+TEST_F(PipelineTest, Bfloat16StaysNear) {
+  const auto exact = load().generate(request_for({"a red ball"}));
+  const auto rounded = load(at::kBFloat16).generate(request_for({"a red ball"}));
+  EXPECT_LT(distance(rounded[0].latents, exact[0].latents), 0.1);
+}
+
+TEST_F(PipelineTest, CancelEndsWithinAStep) {
+  Pipeline pipeline = load();
+  std::stop_source stop;
+  int64_t seen = 0;
+  Hooks hooks;
+  hooks.cancel = stop.get_token();
+  hooks.on_progress = [&](Stage stage, int64_t done, int64_t) {
+    if (stage != Stage::denoise) return;
+    seen = done;
+    if (done == 1) stop.request_stop();
+  };
+  hooks.on_frames = [](int64_t, const media::Frames&, int64_t) { ADD_FAILURE() << "frames after a cancel"; };
+  EXPECT_THROW(pipeline.generate(request_for({"a red ball"}), hooks), CancelledError);
+  EXPECT_EQ(seen, 1);
+}
+
+TEST_F(PipelineTest, TooLittleMemoryIsRefusedBeforeWork) {
+  Request request = request_for({"a red ball"});
+  request.memory = 1;
+  EXPECT_THROW(load().plan(request), ResourceError);
+}
+
+TEST_F(PipelineTest, PartsInSeparateFoldersWork) {
+  PipelineOptions options;
+  options.paths = {model_->folder / "transformer", {}, model_->folder / "vae", model_->folder / "text_encoder", model_->folder / "tokenizer"};
+  options.dtype = at::kFloat;
+  Pipeline pipeline = Pipeline::load(options);
+  Request request = request_for({"a red ball"});
+  request.num_frames = 3, request.height = 8, request.width = 8, request.steps = 1;
+  EXPECT_EQ(pipeline.generate(request)[0].frames.frames, 3);
+  EXPECT_EQ(pipeline.folder().scheduler, "RFLOW");
+}
+
+/// The message of loading `model`, checked to be of the class.
+template <typename Failure>
+std::string refusal(const TestModel& model) {
+  try {
+    Pipeline::load(options_for(model));
+  } catch (const Failure& error) {
+    return std::string(error.what()) + " | " + error.hint();
+  } catch (const std::exception& error) {
+    return std::string("another error: ") + error.what();
+  }
+  return "no error";
+}
+
+TEST(PipelineLoad, WrongTensorsAreNamed) {
+  TestModel model;
+  model.write();
+  NamedTensors tensors = test_weights(models::STDiT3(model.transformer).params(), 1);
+  const NamedTensors right = tensors;
+  std::erase_if(tensors, [](const auto& t) { return t.first == "x_embedder.proj.bias"; });
+  save_tensors(model.transformer_file(), tensors);
+  EXPECT_NE(refusal<DataError>(model).find("missing (x_embedder.proj.bias)"), std::string::npos) << refusal<DataError>(model);
+
+  tensors = right;
+  tensors.emplace_back("x_embedder.extra", at::zeros({2}));
+  save_tensors(model.transformer_file(), tensors);
+  EXPECT_NE(refusal<DataError>(model).find("x_embedder.extra"), std::string::npos) << refusal<DataError>(model);
+
+  tensors = right;
+  for (auto& [name, tensor] : tensors) {
+    if (name == "t_block.1.bias") tensor = at::zeros({3});
+  }
+  save_tensors(model.transformer_file(), tensors);
+  EXPECT_NE(refusal<DataError>(model).find("t_block.1.bias is [3]"), std::string::npos) << refusal<DataError>(model);
+}
+
+TEST(PipelineLoad, WeightsThatAreNotFiniteAreRefused) {
+  TestModel model;
+  model.write();
+  NamedTensors tensors = test_weights(models::STDiT3(model.transformer).params(), 1);
+  for (auto& [name, tensor] : tensors) {
+    if (name == "t_block.1.bias") tensor.fill_(NAN);
+  }
+  save_tensors(model.transformer_file(), tensors);
+  Pipeline pipeline = Pipeline::load(options_for(model));
+  EXPECT_THROW(pipeline.generate(request_for({"a red ball"})), DataError);
+}
+
+TEST(PipelineLoad, UnknownClassesListTheKnownOnes) {
+  TestModel model;
+  model.write();
+  model.put("model_index.json", {{"_class_name", "SomethingPipeline"}});
+  EXPECT_NE(refusal<UsageError>(model).find("OpenSoraPipeline"), std::string::npos) << refusal<UsageError>(model);
+  model.write();
+  model.put("scheduler/scheduler_config.json", {{"_class_name", "OtherScheduler"}});
+  EXPECT_NE(refusal<UsageError>(model).find("OtherScheduler"), std::string::npos) << refusal<UsageError>(model);
+  model.write();
+  model.put("transformer/config.json", {{"_class_name", "OtherTransformer"}});
+  EXPECT_NE(refusal<UsageError>(model).find("OtherTransformer"), std::string::npos) << refusal<UsageError>(model);
+}
+
+TEST(PipelineLoad, PicklesNameTheConverter) {
+  TestModel model;
+  model.write();
+  std::filesystem::rename(model.transformer_file(), model.folder / "transformer/pytorch_model.bin");
+  EXPECT_NE(refusal<UsageError>(model).find("tools/convert.py"), std::string::npos) << refusal<UsageError>(model);
+}
+
+TEST(PipelineLoad, DamagedFilesAreDataErrors) {
+  TestModel model;
+  model.write();
+  std::filesystem::resize_file(model.transformer_file(), std::filesystem::file_size(model.transformer_file()) - 100);
+  EXPECT_NE(refusal<DataError>(model).substr(0, 7), "another");
+  std::ofstream(model.transformer_file()) << "not a model";
+  EXPECT_NE(refusal<DataError>(model).substr(0, 7), "another");
+}
+
+TEST(PipelineLoad, PartsOfDifferentModelsAreRefused) {
+  TestModel model;
+  model.write();
+  model.text_encoder.d_model = 24;
+  model.put("text_encoder/config.json", {{"model_type", "t5"}, {"vocab_size", 40}, {"d_model", 24}, {"d_kv", 8}, {"d_ff", 30}, {"num_layers", 2}, {"num_heads", 2}, {"feed_forward_proj", "gated-gelu"}});
+  save_tensors(model.folder / "text_encoder/model.safetensors", test_weights(text::T5Encoder(model.text_encoder).params(), 3));
+  EXPECT_NE(refusal<DataError>(model).find("not of one model"), std::string::npos) << refusal<DataError>(model);
+}
+
+}  // namespace
+}  // namespace kinora::video

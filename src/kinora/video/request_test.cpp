@@ -1,0 +1,98 @@
+#include "kinora/video/request.h"
+
+#include <gtest/gtest.h>
+
+#include <limits>
+
+#include "kinora/base/error.h"
+
+namespace kinora::video {
+namespace {
+
+Request red_ball() {
+  Request request;
+  request.prompts = {"a red ball"};
+  return request;
+}
+
+TEST(Request, WhatIsLeftOutComesFromTheDefaults) {
+  const Plan plan = make_plan(red_ball(), {.height = 64, .width = 32, .num_frames = 17, .steps = 20, .guidance_scale = 3, .fps = 8, .plain_prompt = true});
+  EXPECT_EQ(plan.height, 64);
+  EXPECT_EQ(plan.width, 32);
+  EXPECT_EQ(plan.num_frames, 17);
+  EXPECT_EQ(plan.steps, 20);
+  EXPECT_EQ(plan.guidance_scale, 3);
+  EXPECT_EQ(plan.fps, 8);
+  EXPECT_EQ(plan.texts, plan.prompts);
+}
+
+TEST(Request, OpenSoraPromptsAreCleanedAndGetAScore) {
+  const Plan plan = make_plan(red_ball(), {});
+  EXPECT_NE(plan.texts[0].find("aesthetic score: 6.5"), std::string::npos);
+  EXPECT_EQ(plan.prompts[0], "a red ball");
+}
+
+TEST(Request, ResolutionAndAspectGiveASizeOfTheTables) {
+  Request request = red_ball();
+  request.resolution = "240p";
+  const Plan plan = make_plan(request, {});
+  EXPECT_EQ(plan.height, 240);
+  EXPECT_EQ(plan.width, 426);
+  request.height = 240;
+  EXPECT_THROW(make_plan(request, {}), UsageError);
+}
+
+TEST(Request, APictureIsToldTo120FramesASecond) {
+  Request request = red_ball();
+  request.num_frames = 1;
+  EXPECT_EQ(make_plan(request, {}).model_fps(), 120);
+  request.num_frames = 2;
+  EXPECT_EQ(make_plan(request, {}).model_fps(), 24);
+}
+
+TEST(Request, SeedsAreKeptOrDrawn) {
+  Request request = red_ball();
+  EXPECT_LE(make_plan(request, {}).seed, 1'000'000u);
+  request.seed = std::numeric_limits<uint64_t>::max();
+  EXPECT_EQ(make_plan(request, {}).seed, *request.seed);
+}
+
+TEST(Request, BadNumbersAreUsageErrors) {
+  const auto refused = [](const auto& change) {
+    Request request = red_ball();
+    change(request);
+    EXPECT_THROW(make_plan(request, {}, 8), UsageError);
+  };
+  refused([](Request& r) { r.height = 0; });
+  refused([](Request& r) { r.width = -3; });
+  refused([](Request& r) { r.width = 7; });
+  refused([](Request& r) { r.height = 1 << 20; });
+  refused([](Request& r) { r.num_frames = 0; });
+  refused([](Request& r) { r.steps = 0; });
+  refused([](Request& r) { r.guidance_scale = std::numeric_limits<double>::quiet_NaN(); });
+  refused([](Request& r) { r.fps = 0; });
+  refused([](Request& r) { r.batch = -1; });
+}
+
+TEST(Request, BadPromptsAreUsageErrors) {
+  for (const std::string& prompt : {std::string(), std::string("   "), std::string(100'000, 'a'), std::string("\xff\xfe"),
+                                    std::string("a {\"reference_path\": \"x.mp4\"}")}) {
+    Request request;
+    request.prompts = {prompt};
+    EXPECT_THROW(make_plan(request, {}), UsageError) << prompt.substr(0, 40);
+  }
+  EXPECT_THROW(make_plan(Request{}, {}), UsageError);
+  Request request = red_ball();
+  request.negative_prompt = "";
+  EXPECT_THROW(make_plan(request, {}), UsageError);
+}
+
+TEST(Request, DefaultsOfAFileAreChecked) {
+  EXPECT_EQ(Defaults::from_json({{"steps", 5}}, "x").steps, 5);
+  EXPECT_TRUE(Defaults::from_json({{"prompt", "plain"}}, "x").plain_prompt);
+  EXPECT_THROW(Defaults::from_json({{"steps", 0}}, "x"), DataError);
+  EXPECT_THROW(Defaults::from_json({{"prompt", "fancy"}}, "x"), DataError);
+}
+
+}  // namespace
+}  // namespace kinora::video

@@ -1,0 +1,265 @@
+#!/usr/bin/env python3
+"""The program from outside: exit codes, messages, files left behind, Ctrl-C. Usage: cli_test.py PROGRAM [TEST...]
+
+Trains a model of a few thousand weights for two steps and works with that; nothing but Python's own library is needed.
+"""
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+
+PROGRAM = Path(sys.argv.pop(1)).resolve() if len(sys.argv) > 1 else Path("build/kinora").resolve()
+
+TINY = {
+    "world": {"height": 32, "width": 32, "frames": 9, "fps": 8, "sizes": [{"name": "", "radius_px": [6, 7]}], "speed_px": [0.7, 1.0]},
+    "vae": {
+        "vae_2d": {"block_out_channels": [8, 16, 16], "layers_per_block": 1, "norm_num_groups": 4, "latent_channels": 4,
+                   "mid_block_add_attention": False},
+        "vae_temporal": {"in_out_channels": 4, "latent_embed_dim": 4, "embed_dim": 4, "filters": 8, "num_res_blocks": 1,
+                         "channel_multipliers": [1, 1, 2], "temporal_downsample": [True, True], "num_groups": 4},
+        "scale": [1, 1, 1, 1], "shift": [0, 0, 0, 0], "spatial_scaling_factor": 1.0, "micro_frame_size": None},
+    "transformer": {"hidden_size": 32, "depth": 1, "num_heads": 2, "patch_size": [1, 2, 2], "input_sq_size": 32, "model_max_length": 24},
+    "text_encoder": {"model_type": "t5", "d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 1, "num_heads": 2,
+                     "feed_forward_proj": "gated-gelu"},
+    "dtype": "float32",
+    "defaults": {"height": 32, "width": 32, "num_frames": 9, "steps": 4, "guidance_scale": 3.0, "fps": 8, "prompt": "plain"},
+    "stages": {"gate": 0.0, "gate_clips": 1,
+               "spatial": {"steps": 2, "batch": 4, "lr": 0.001, "crops_side": 16, "crops_per_clip": 2},
+               "temporal": {"steps": 2, "batch": 2, "lr": 0.001, "clips": 4},
+               "denoiser": {"steps": 2, "batch": 2, "lr": 0.001, "clips": 4}},
+}
+
+
+def write_safetensors(path, tensors, cut=0, header=None):
+    """tensors: {name: (shape, bytes)}, float32."""
+    entries, data = {}, b""
+    for name, (shape, raw) in tensors.items():
+        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header or entries).encode()
+    text += b" " * (-len(text) % 8)
+    whole = struct.pack("<Q", len(text)) + text + data
+    Path(path).write_bytes(whole[: len(whole) - cut])
+
+
+class CommandLine(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.home = Path(tempfile.mkdtemp(prefix="kinora-cli-"))
+        (cls.home / "tiny.json").write_text(json.dumps(TINY))
+        done = subprocess.run([PROGRAM, "train", "tiny.json", "--output", "run", "--threads", "2"], cwd=cls.home, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        cls.model = cls.home / "run" / "model"
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.home)
+
+    def setUp(self):
+        self.work = Path(tempfile.mkdtemp(dir=self.home))
+
+    def run_it(self, *args, env=None):
+        return subprocess.run([PROGRAM, *args], cwd=self.work, capture_output=True, env={**os.environ, **(env or {})}, timeout=300)
+
+    def refused(self, code, *args, says="", env=None, leaves=()):
+        """The command ends with this code and at most three lines that hold `says`; no other file than `leaves` appears."""
+        done = self.run_it(*args, env=env)
+        words = done.stderr.decode(errors="replace")
+        self.assertEqual(done.returncode, code, words)
+        self.assertTrue(words.startswith("kinora: "), words)
+        self.assertLessEqual(len(words.splitlines()), 3, words)
+        self.assertIn(says, words)
+        self.assertEqual(sorted(p.name for p in self.work.iterdir()), sorted(leaves), words)
+        return words
+
+    def copy_model(self):
+        shutil.copytree(self.model, self.work / "model")
+        return self.work / "model"
+
+    # What works
+
+    def test_generate_writes_an_mp4_that_says_what_made_it(self):
+        done = self.run_it("generate", "a red ball moves to the right on grass", "--model", self.model, "--seed", "7", "--json")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        report = json.loads(done.stdout)
+        self.assertEqual((report["file"], report["seed"], report["num_frames"]), ("out.mp4", 7, 9))
+        self.assertEqual([p.name for p in self.work.iterdir()], ["out.mp4"])
+        probe = subprocess.run(["ffprobe", "-v", "error", "-show_entries", "format_tags=comment:stream=codec_name,pix_fmt", "-of", "json",
+                                self.work / "out.mp4"], capture_output=True, check=True)
+        found = json.loads(probe.stdout)
+        self.assertEqual((found["streams"][0]["codec_name"], found["streams"][0]["pix_fmt"]), ("h264", "yuv420p"))
+        comment = json.loads(found["format"]["tags"]["comment"])
+        self.assertEqual((comment["prompt"], comment["seed"]), ("a red ball moves to the right on grass", 7))
+        self.assertIn(b"denoise 4/4", done.stderr)
+
+    def test_the_same_seed_gives_the_same_file(self):
+        for name in ("a.gif", "b.gif"):
+            self.assertEqual(self.run_it("generate", "a blue square", "--model", self.model, "--seed", "1", "-o", name).returncode, 0)
+        self.assertEqual((self.work / "a.gif").read_bytes(), (self.work / "b.gif").read_bytes())
+
+    def test_several_prompts_give_several_files(self):
+        done = self.run_it("generate", "--prompt", "a red ball", "--prompt", "a blue square", "--model", self.model, "--output", "x.gif", "--steps", "1")
+        self.assertEqual(done.stdout.decode().split(), ["x-0.gif", "x-1.gif"])
+        self.assertTrue((self.work / "x-1.gif").stat().st_size > 0)
+
+    def test_the_diffusers_spellings_work(self):
+        done = self.run_it("generate", "a red ball", "--model", self.model, "--num-frames", "1", "--num-inference-steps", "1", "--output-path", "x.png",
+                           "--negative-prompt", "a square", "--dtype", "float32", "--threads", "1", "--memory", "2GB")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual((self.work / "x.png").read_bytes()[:4], b"\x89PNG")
+
+    def test_model_can_come_from_the_environment(self):
+        done = self.run_it("generate", "a red ball", "--steps", "1", "-o", "x.gif", env={"KINORA_MODEL": str(self.model)})
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_inspect_names_tensors(self):
+        done = self.run_it("inspect", self.model)
+        self.assertIn(b"x_embedder.proj.weight", done.stdout)
+        parts = [json.loads(line) for line in self.run_it("inspect", self.model, "--json", "--summary").stdout.splitlines()]
+        self.assertEqual(sorted(p["part"] for p in parts), ["text_encoder", "transformer", "vae"])
+        self.assertTrue(all(p["params"] > 0 and p["bytes"] > 0 for p in parts))
+
+    def test_data_writes_clips_and_captions(self):
+        done = self.run_it("data", "shapes", "--out", "clips", "--count", "3", "--seed", "5", "--split", "held-out")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        rows = [json.loads(line) for line in (self.work / "clips" / "captions.jsonl").read_text().splitlines()]
+        self.assertEqual([r["file"] for r in rows], ["000000.gif", "000001.gif", "000002.gif"])
+        for row in rows:
+            self.assertEqual((self.work / "clips" / row["file"]).read_bytes()[:6], b"GIF89a")
+
+    def test_bench_holds_the_judge_to_the_truth(self):
+        done = self.run_it("bench", "builtin", "--model", self.model, "--judge-only", "--split", "any")
+        judge = json.loads(done.stdout)
+        self.assertGreaterEqual(judge["all"], 0.98)
+        self.assertEqual(judge["wrong_accepted"], 0)
+
+    def test_help_and_version(self):
+        self.assertRegex(self.run_it("--version").stdout.decode(), r"^kinora \d+\.\d+\.\d+\n$")
+        for command in ("generate", "verify", "inspect", "data shapes", "train", "bench gemm", "bench op", "bench dit", "bench vae", "bench builtin"):
+            done = self.run_it(*command.split(), "--help")
+            self.assertEqual(done.returncode, 0)
+            self.assertIn(b"Example: kinora", done.stdout)
+            self.assertEqual(done.stderr, b"")
+
+    # Bad input
+
+    def test_bad_prompts(self):
+        self.refused(2, "generate", "", "--model", self.model, says="empty")
+        self.refused(2, "generate", "--model", self.model, says="no prompt")
+        self.refused(2, "generate", "a" * 100_000, "--model", self.model, says="100000 bytes")
+        self.refused(2, "generate", b"\xff\xfe", "--model", self.model, says="UTF-8")
+
+    def test_bad_sizes(self):
+        for option, value in (("--height", "0"), ("--height", "-5"), ("--width", "1"), ("--frames", "0"), ("--frames", "-1"), ("--steps", "0"),
+                              ("--fps", "0"), ("--guidance-scale", "nan"), ("--threads", "-1"), ("--resolution", "481p"), ("--dtype", "int3"),
+                              ("--memory", "much"), ("--steps", "abc"), ("--seed", "-1"), ("--seed", "99999999999999999999999")):
+            with self.subTest(option=option, value=value):
+                self.refused(2, "generate", "a red ball", "--model", self.model, option, value)
+
+    def test_too_large_for_the_memory_names_what_fits(self):
+        self.assertRegex(self.refused(69, "generate", "a red ball", "--model", self.model, "--frames", "60000", "--height", "4096", "--width", "4096"),
+                         r"\d+ frames? of \d+x\d+ would fit")
+        self.refused(69, "generate", "a red ball", "--model", self.model, "--memory", "1MB", says="need")
+
+    def test_bad_models(self):
+        self.refused(2, "generate", "a", "--model", "nowhere", says="nowhere")
+        (self.work / "model.pt").write_bytes(b"\x80\x02pickle")
+        self.refused(2, "generate", "a", "--model", "model.pt", says="tools/convert.py", leaves=["model.pt"])
+        self.refused(2, "inspect", "model.pt", says="tools/convert.py", leaves=["model.pt"])
+
+    def test_unknown_model_class(self):
+        index = json.loads((self.copy_model() / "model_index.json").read_text())
+        index["_class_name"] = "MarvelPipeline"
+        (self.work / "model" / "model_index.json").write_text(json.dumps(index))
+        words = self.refused(2, "generate", "a", "--model", "model", says="MarvelPipeline", leaves=["model"])
+        self.assertIn("OpenSoraPipeline", words)
+
+    def test_a_bin_file_in_a_model_names_the_converter(self):
+        weights = next((self.copy_model() / "transformer").glob("*.safetensors"))
+        weights.rename(weights.parent / "pytorch_model.bin")
+        self.refused(2, "generate", "a", "--model", "model", says="tools/convert.py", leaves=["model"])
+
+    def test_damaged_weights(self):
+        weights = next((self.copy_model() / "transformer").glob("*.safetensors"))
+        whole = weights.read_bytes()
+        size = struct.unpack("<Q", whole[:8])[0]
+        header = json.loads(whole[8:8 + size])
+        name = "x_embedder.proj.bias"
+
+        def changed(entry):
+            text = json.dumps({**header, name: {**header[name], **entry}}).encode()
+            return struct.pack("<Q", len(text)) + text + whole[8 + size:]
+
+        begin, end = header[name]["data_offsets"]
+        for damaged in (b"", whole[:5], whole[: 8 + size // 2], whole[:-100], struct.pack("<Q", 1 << 62) + whole[8:], b"\x00" * 64,
+                        changed({"data_offsets": [begin - 2, end - 2]}), changed({"shape": [1 << 40, 1 << 40]}), changed({"dtype": "F77"})):
+            weights.write_bytes(damaged)
+            self.refused(65, "generate", "a", "--model", "model", leaves=["model"])
+            self.refused(65, "inspect", weights, leaves=["model"])
+
+    def test_wrong_tensors_are_named(self):
+        weights = next((self.copy_model() / "transformer").glob("*.safetensors"))
+        whole = weights.read_bytes()
+        size = struct.unpack("<Q", whole[:8])[0]
+        for before, after in ((b"x_embedder.proj.bias", b"x_embedder.proj.bia5"), (b"final_layer.linear.bias", b"final_layer.linear.bia5")):
+            weights.write_bytes(whole[:8] + whole[8:8 + size].replace(before, after) + whole[8 + size:])
+            words = self.refused(65, "generate", "a", "--model", "model", says=before.decode(), leaves=["model"])
+            self.assertIn(after.decode(), words)
+        write_safetensors(weights, {"x_embedder.proj.bias": ([3], b"\0" * 12)})
+        self.refused(65, "generate", "a", "--model", "model", says="x_embedder.proj.bias is [3]", leaves=["model"])
+
+    def test_outputs_that_cannot_be_written(self):
+        self.refused(2, "generate", "a", "--model", self.model, "--output", "nodir/x.mp4", says="nodir")
+        self.refused(2, "generate", "a", "--model", self.model, "--output", "x.avi", says=".mp4")
+        self.refused(69, "generate", "a", "--model", self.model, "--output", "/proc/x.gif")
+        self.refused(2, "generate", "a", "--model", self.model, "--frames", "3", "--output", "x.png")
+
+    def test_without_ffmpeg_gif_still_works(self):
+        nowhere = {"PATH": "/nonexistent"}
+        self.refused(69, "generate", "a", "--model", self.model, says="ffmpeg", env=nowhere)
+        done = self.run_it("generate", "a", "--model", self.model, "--steps", "1", "--output", "x.gif", env=nowhere)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_unknown_commands_and_options(self):
+        self.refused(2, "frobnicate", says="frobnicate")
+        self.refused(2, "generate", "a", "--bogus", says="--bogus")
+        self.refused(2, "bench", "op", "no_such_op", says="attention")
+        self.refused(2, "verify", "nowhere", says="nowhere")
+
+    def test_bad_training_configs(self):
+        (self.work / "x.json").write_text("{")
+        self.refused(65, "train", "x.json", "--output", "out", leaves=["x.json"])
+        (self.work / "x.json").write_text(json.dumps({**TINY, "surprise": 1}))
+        self.refused(65, "train", "x.json", "--output", "out", says="surprise", leaves=["x.json"])
+        self.refused(2, "train", "absent.json", "--output", "out", leaves=["x.json"])
+
+    def test_verify_without_cases_fails(self):
+        self.assertEqual(self.run_it("verify", ".").returncode, 1)
+
+    # Ctrl-C
+
+    def test_ctrl_c_ends_within_a_step_and_leaves_nothing(self):
+        for kind in ("out.mp4", "out.gif"):
+            begun = subprocess.Popen([PROGRAM, "generate", "a red ball", "--model", self.model, "--steps", "9999", "--output", kind], cwd=self.work,
+                                     stderr=subprocess.PIPE)
+            while b"denoise" not in begun.stderr.readline():
+                pass
+            time.sleep(0.3)
+            begun.send_signal(signal.SIGINT)
+            start = time.monotonic()
+            words = begun.communicate(timeout=60)[1]
+            self.assertEqual(begun.returncode, 130, words)
+            self.assertIn(b"kinora: cancelled", words)
+            self.assertLess(time.monotonic() - start, 10)
+            self.assertEqual(list(self.work.iterdir()), [])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)
