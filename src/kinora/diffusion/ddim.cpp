@@ -61,9 +61,13 @@ Numbers betas_of(const JsonObject& config, const Family& family, int64_t count) 
 Numbers signal_of(const JsonObject& config, const Family& family, int64_t count) {
   Numbers a;
   double left = 1;
-  for (const double beta : betas_of(config, family, count)) a.push_back(left *= 1 - beta);
+  for (const double beta : betas_of(config, family, count)) {
+    if (!(beta > 0 && beta < 1)) throw DataError(concat(config.what(), ": beta ", beta), "betas lie between 0 and 1");
+    a.push_back(left *= 1 - beta);
+  }
   if (family.snr_shift_scale > 0) {
     const double scale = config.number_or("snr_shift_scale", family.snr_shift_scale);
+    if (!(scale > 0)) throw DataError(concat(config.what(), ": snr_shift_scale ", scale), "it is above zero");
     for (double& each : a) each /= scale + (1 - scale) * each;
   }
   if (config.bool_or("rescale_betas_zero_snr", false)) {
@@ -97,7 +101,7 @@ Numbers times_of(const JsonObject& config, int64_t trained, int steps) {
 class Ddim final : public Scheduler {
  public:
   Ddim(const JsonObject& config, int steps, const Family& family)
-      : trained_(config.int_or("num_train_timesteps", 1000, 1, 1 << 20)),
+      : trained_(config.int_or("num_train_timesteps", 1000, 2, 1 << 20)),
         prediction_(prediction_of(config)),
         eta_(config.number_or("eta", 0)) {
     if (steps > trained_)
@@ -107,6 +111,11 @@ class Ddim final : public Scheduler {
     if (static_cast<int64_t>(signal_.size()) != trained_)
       throw DataError(concat(config.what(), ": ", signal_.size(), " trained_betas"));
     times_ = times_of(config, trained_, steps);
+    if (prediction_ == Prediction::epsilon && signal_[static_cast<int64_t>(times_[0])] <= 0) {
+      throw DataError(concat(config.what(), ": epsilon says nothing of the sample at time ", times_[0],
+                             ", where no signal is left"),
+                      "zero terminal SNR goes with v_prediction");
+    }
     last_signal_ = config.bool_or("set_alpha_to_one", true) ? 1 : signal_[0];
     const bool clips = config.bool_or("clip_sample", true);
     const double range = config.number_or("clip_sample_range", 1.0);

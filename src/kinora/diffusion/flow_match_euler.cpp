@@ -57,6 +57,7 @@ Sigmas respaced(const JsonObject& config, const Sigmas& sigmas) {
 /// More steps on noisy levels: by a fixed shift, or by mu, which grows with the clip's size.
 double shifted(const JsonObject& config, double sigma, const SchedulerContext& context) {
   const double shift = config.number_or("shift", 1.0);
+  if (!(shift > 0)) throw DataError(concat(config.what(), ": shift ", shift), "it is above zero");
   if (!config.bool_or("use_dynamic_shifting", false)) return shift * sigma / (1 + (shift - 1) * sigma);
   if (!context.mu) throw UsageError(concat(config.what(), " shifts dynamically, by a mu that is not given"));
   const std::string type = config.string_or("time_shift_type", "exponential");
@@ -88,6 +89,8 @@ class FlowMatchEuler final : public Scheduler {
     }
     for (double& sigma : sigmas) sigma = shifted(config, sigma, context);
     if (const double end = config.number_or("shift_terminal", 0); end != 0) {
+      if (!(end > 0 && end < 1))
+        throw DataError(concat(config.what(), ": shift_terminal ", end), "it lies between 0 and 1");
       const double scale = (1 - sigmas.back()) / (1 - end);
       for (double& sigma : sigmas) sigma = 1 - (1 - sigma) / scale;
     }

@@ -125,6 +125,38 @@ TEST(MakeScheduler, ConfigOfAWrongTypeIsADataError) {
   EXPECT_THROW(make_scheduler("RFLOW", {{"use_timestep_transform", "yes"}}, 10), DataError);
 }
 
+TEST(MakeScheduler, ConfigThatNoScheduleFollowsFromIsADataError) {
+  const std::string flow = "FlowMatchEulerDiscreteScheduler", ddim = "DDIMScheduler", cog = "CogVideoXDDIMScheduler";
+  const std::pair<std::string, Json> rows[] = {
+      {"RFLOW", {{"num_train_timesteps", 500}}},
+      {flow, {{"shift", 0}}},
+      {flow, {{"shift_terminal", 1.5}}},
+      {flow, {{"num_train_timesteps", 0}}},
+      {ddim, {{"beta_schedule", "wavy"}}},
+      {ddim, {{"beta_end", 1.5}}},
+      {ddim, {{"trained_betas", {0.1, 0.2}}}},
+      {ddim, {{"prediction_type", "guess"}}},
+      {ddim, {{"timestep_spacing", "random"}}},
+      {ddim, {{"steps_offset", 999}}},
+      {ddim, {{"rescale_betas_zero_snr", true}, {"timestep_spacing", "trailing"}}},
+      {cog, {{"snr_shift_scale", -1}}},
+  };
+  for (const auto& [name, config] : rows) {
+    EXPECT_THROW(make_scheduler(name, config, 10, {.height = 64, .width = 64}), DataError) << name << config;
+  }
+  EXPECT_THROW(make_scheduler(flow, {{"use_dynamic_shifting", true}, {"time_shift_type", "odd"}}, 10, {.mu = 1.0}),
+               DataError);
+}
+
+TEST(MakeScheduler, ContextThatDoesNotServeIsAUsageError) {
+  const std::string flow = "FlowMatchEulerDiscreteScheduler";
+  EXPECT_THROW(make_scheduler("RFLOW", Json::object(), 10), UsageError) << "its shift needs a size";
+  EXPECT_THROW(make_scheduler(flow, {{"use_dynamic_shifting", true}}, 10), UsageError) << "needs mu";
+  EXPECT_THROW(make_scheduler(flow, Json::object(), 3, {.sigmas = {1.0, 0.5}}), UsageError);
+  EXPECT_THROW(make_scheduler(flow, Json::object(), 2, {.sigmas = {1.0, 0.0}}), UsageError);
+  EXPECT_THROW(make_scheduler("DDIMScheduler", Json::object(), 1001), UsageError);
+}
+
 TEST(MakeScheduler, RflowShiftsTimesOnlyWhereItsConfigSaysSo) {
   const SchedulerContext clip{.height = 480, .width = 854, .num_frames = 51};
   EXPECT_DOUBLE_EQ(make_scheduler("RFLOW", {{"use_timestep_transform", false}}, 4, clip)->timesteps()[2], 500);
