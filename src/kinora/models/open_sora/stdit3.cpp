@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kinora/base/error.h"
+#include "kinora/ops/unpatchify.h"
 
 namespace kinora::models {
 namespace {
@@ -36,16 +37,6 @@ int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// As Python rounds: halves go to the even neighbour.
 double round_half_even(double x) { return std::nearbyint(x); }
-
-/// [B, T, S, volume * channels] -> [B, channels, frames, height, width], cut to `like`'s frames, height and width.
-Tensor unpatchify(const Tensor& rows, const STDiT3Config& config, const Tensor& like) {
-  const auto& [pt, ph, pw] = config.patch_size;
-  const int64_t t = rows.size(1), h = ceil_div(like.size(3), ph), w = ceil_div(like.size(4), pw),
-                c = config.out_channels();
-  const Tensor patches = rows.reshape({rows.size(0), t, h, w, pt, ph, pw, c}).permute({0, 7, 1, 4, 2, 5, 3, 6});
-  const Tensor video = patches.reshape({rows.size(0), c, t * pt, h * ph, w * pw});
-  return video.narrow(2, 0, like.size(2)).narrow(3, 0, like.size(3)).narrow(4, 0, like.size(4));
-}
 
 }  // namespace
 
@@ -187,8 +178,8 @@ Tensor STDiT3::forward(const Run& run, const STDiT3Inputs& in) const {
   // The last layer works row by row, so patches are gathered, which are narrower than the model.
   Tensor rows = final_layer_(run, x, *c);
   rows = run.layout->whole(run.layout->whole(rows, Axis::frames, 1, extent), Axis::rows, 2, extent);
-  const Tensor out = unpatchify(rows, config_, latents);
-  return out.to(out.scalar_type() == at::kDouble ? at::kDouble : at::kFloat).contiguous();
+  const Tensor out = ops::unpatchify(rows, config_.patch_size, latents.sizes().slice(2));
+  return out.to(out.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
 }
 
 }  // namespace kinora::models
