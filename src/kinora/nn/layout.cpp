@@ -23,6 +23,8 @@ Streams Layout::attention(const Heads& video, const Heads* text, const Tensor& m
 
 Tensor Layout::sum(const Tensor& partial) const { return partial; }
 
+Tensor Layout::own(const Tensor& local, const Extent&) const { return local; }
+
 const Layout& whole_layout() {
   static const Layout layout;
   return layout;

@@ -22,7 +22,7 @@ enum class Branch : uint8_t { uncond, cond };
 
 /// Where in the denoising a model call stands; host values only. Calls, not steps: PNDM makes n + 9 calls for n steps.
 struct Step {
-  int call = 0;
+  int call = 0;  ///< shared by the guidance branches of a step, be they rows of one model call or calls of their own
   int calls = 1;
   double timestep = 0;               ///< what the model receives
   std::span<const double> schedule;  ///< the timestep of each call

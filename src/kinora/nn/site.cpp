@@ -12,7 +12,7 @@ Streams site(const Run& run, const SiteKey& key, c10::function_ref<Streams()> co
   if (!run.policy) return compute();
   if (run.policy->reuses(key, run)) return run.policy->reuse(key, run);
   Streams streams = compute();
-  run.policy->keep(key, run, streams);
+  if (run.policy->keeps(key, run)) run.policy->keep(key, run, streams);
   return streams;
 }
 

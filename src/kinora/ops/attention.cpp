@@ -30,6 +30,7 @@ Tensor attention_reference(const Tensor& q, const Tensor& k, const Tensor& v, co
 }
 
 Tensor attention_meta(const Tensor& q, const Tensor&, const Tensor& v, const MaybeTensor&, std::optional<double>) {
+  if (q.size(3) == v.size(3)) return at::empty_like(q);  // heads stay where the queries have them
   return q.new_empty({q.size(0), q.size(1), q.size(2), v.size(3)});
 }
 
@@ -45,6 +46,7 @@ Tensor packed_reference(const Tensor& q, const Tensor& k, const Tensor& v, at::I
 }
 
 Tensor packed_meta(const Tensor& q, const Tensor&, const Tensor& v, at::IntArrayRef, std::optional<double>) {
+  if (q.size(0) == 1 && q.size(3) == v.size(2)) return at::empty_like(q);
   return q.new_empty({q.size(0), q.size(1), q.size(2), v.size(2)});
 }
 
@@ -66,8 +68,8 @@ Tensor qk_norm_rotary_reference(const Tensor& x, const MaybeTensor& weight, cons
   return y.is_same(x) ? x.clone() : y;
 }
 
-Tensor qk_norm_rotary_meta(const Tensor& x, const MaybeTensor&, const MaybeTensor&, double, const MaybeTensor&, const MaybeTensor&) {
-  return at::empty_like(x, at::MemoryFormat::Contiguous);
+Tensor qk_norm_rotary_meta(const Tensor& x, const MaybeTensor&, const MaybeTensor& bias, double, const MaybeTensor& cos, const MaybeTensor&) {
+  return cos || bias ? at::empty_like(x, at::MemoryFormat::Contiguous) : at::empty_like(x);  // elementwise keeps the order of x
 }
 
 const Operator<&attention_reference, &attention_meta> attention_op(

@@ -4,8 +4,12 @@
 //   Tensor meta(const Tensor& x, double eps);          // an empty tensor of the result's shape and dtype
 //   const Operator<&reference, &meta> op("kinora::name(Tensor x, float eps) -> Tensor");
 //
-// The backend kernels (CPU, CUDA) are the reference until a fused one is given with `kernel`; with gradients wanted the
+// The backend kernels (CPU, CUDA) are the reference until a fused one is given as cpu or cuda; with gradients wanted the
 // reference runs and autograd records its parts, so a fused forward needs no backward of its own. Capture sees one node.
+// An operator that must not record its parts (it holds a slot, or talks to other ranks) gives `with_grad`: called instead of the
+// reference where gradients are wanted, it applies a torch::autograd::Function whose forward calls the operator again below autograd.
+// meta must tell the strides too: plans for memory follow what aliases what on meta tensors, and whether a later reshape is a view
+// or a copy depends on strides.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -44,8 +48,10 @@ class Operator<kReference, kMeta> {
   using Function = Result(Args...);
 
   /// `schema` as the dispatcher writes it, with the namespace "kinora::".
-  explicit Operator(const std::string& schema, Function* cpu = kReference, Function* cuda = kReference)
+  explicit Operator(const std::string& schema, Function* cpu = kReference, Function* cuda = kReference,
+                    Function* with_grad = kReference)
       : library_(torch::Library::FRAGMENT, "kinora", std::nullopt, __FILE__, __LINE__) {
+    with_grad_ = with_grad;
     const std::string name = schema.substr(0, schema.find('('));
     library_.def(schema.c_str());
     library_.impl(name.c_str(), c10::DispatchKey::CPU, cpu);
@@ -59,13 +65,14 @@ class Operator<kReference, kMeta> {
 
  private:
   static Result autograd(Args... args) {
-    if (at::GradMode::is_enabled() && (detail::wants_grad(args) || ...)) return kReference(args...);
+    if (at::GradMode::is_enabled() && (detail::wants_grad(args) || ...)) return with_grad_(args...);
     at::AutoDispatchBelowADInplaceOrView below;
     return handle_->call(args...);
   }
 
   torch::Library library_;
   static inline std::optional<c10::TypedOperatorHandle<Function>> handle_;
+  static inline Function* with_grad_ = kReference;
 };
 
 }  // namespace kinora::ops

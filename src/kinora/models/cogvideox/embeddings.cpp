@@ -64,7 +64,7 @@ Streams PatchEmbed::operator()(const Run& run, const Tensor& video, const Tensor
   } else if (learned_ || add_positions_) {  // another length: the reference too falls back to the table
     x = add_table(x, frames, height, width);
   }
-  return {run.layout->local(x, kHomeAxis, 2), t};
+  return {run.layout->local(run.layout->local(x, Axis::rows, 2), Axis::frames, 1), t};
 }
 
 Tensor PatchEmbed::add_learned(const Run& run, const Tensor& video, Tensor& text) const {

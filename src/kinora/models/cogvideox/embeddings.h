@@ -7,9 +7,6 @@
 
 namespace kinora::models::cogvideox {
 
-/// The axis along which the video rows are sharded between calls of the layout.
-inline constexpr Axis kHomeAxis = Axis::rows;
-
 /// "proj", "text_proj", and "pos_embedding" [1, max_text_seq_length + patches, C] where positions are learned.
 class PatchEmbed {
  public:

@@ -68,7 +68,8 @@ Tensor CogVideoXTransformer::head(const Run& run, const Tensor& video, const Con
       (*out_modulation_)(run, ops::activate(c.time_embed, ops::Activation::silu)).unsqueeze(1).unsqueeze(1);
   const auto shift_scale = m.chunk(2, -1);
   const Tensor y = (*norm_out_)(run, (*norm_final_)(run, video), shift_scale[1], shift_scale[0]);
-  return run.layout->whole((*proj_out_)(run, y), kHomeAxis, 2, c.extent);
+  const Tensor rows = run.layout->whole((*proj_out_)(run, y), Axis::frames, 1, c.extent);
+  return run.layout->whole(rows, Axis::rows, 2, c.extent);
 }
 
 Tensor CogVideoXTransformer::forward(const Run& run, const Inputs& in) const {
@@ -78,7 +79,9 @@ Tensor CogVideoXTransformer::forward(const Run& run, const Inputs& in) const {
   const int64_t frames = x.size(1) / pt, h = x.size(3) / p, w = x.size(4) / p;
   Conditioning c{.time_embed = time_embed(run, in), .rotary = {}, .extent = {.frames = frames, .rows = h * w}};
   if (in.rotary.cos.defined()) {
-    const auto local = [&](const Tensor& table) { return run.layout->local(table.to(x.device()), kHomeAxis, 1); };
+    const auto local = [&](const Tensor& table) {
+      return run.layout->local(run.layout->local(table.to(x.device()), Axis::rows, 1), Axis::frames, 0);
+    };
     c.rotary = {local(in.rotary.cos), local(in.rotary.sin)};
   }
   const Stack blocks{
@@ -89,7 +92,9 @@ Tensor CogVideoXTransformer::forward(const Run& run, const Inputs& in) const {
       .probe = [this, c](const Run& r, std::string_view name, const Streams& streams) -> Tensor {
         if (name == "modulated_input") return blocks_[0].modulated_input(r, streams, c);
         return name == "time_embed" ? c.time_embed : Tensor();
-      }};
+      },
+      .extent = c.extent,
+      .conditioning = {c.time_embed, c.rotary.cos, c.rotary.sin}};
   const Streams streams = stack(run, blocks, (*patch_embed_)(run, x, in.encoder_hidden_states));
   // [B, T, S, (channels, pt, p, p)] -> [B, F, channels, H, W]
   const Tensor y = head(run, streams[0], c).view({x.size(0), frames, h, w, config_.out_channels, pt, p, p});

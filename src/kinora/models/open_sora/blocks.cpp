@@ -77,6 +77,12 @@ Tensor CrossAttention::operator()(const Run& run, const Tensor& x, const Tensor&
   return proj_(run, out.transpose(1, 2).reshape({x.size(0), x.size(1), x.size(2), -1}));
 }
 
+std::vector<Tensor> Conditioning::read_by_blocks() const {
+  std::vector<Tensor> all{caption.tokens, time, time_zero, frame_mask, rotary.cos, rotary.sin};
+  all.insert(all.end(), caption.keys_values.begin(), caption.keys_values.end());
+  return all;
+}
+
 Block::Block(const Scope& scope, const STDiT3Config& config, Axis along, int index)
     : along_(along),
       index_(index),

@@ -57,6 +57,9 @@ struct Conditioning {
   Tensor embed_zero, time_zero;  ///< the same at timestep 0, for frames that are given; undefined without a mask
   Tensor frame_mask;             ///< [B, T, 1, 1] bool, this rank's frames: true is being denoised; undefined: all are
   Rotary rotary;                 ///< of all frames
+
+  /// For Stack::conditioning.
+  std::vector<Tensor> read_by_blocks() const;
 };
 
 class Block {

@@ -173,6 +173,8 @@ Tensor STDiT3::forward(const Run& run, const STDiT3Inputs& in) const {
     if (probe == "time_embed") return c->embed;
     return {};
   };
+  blocks.extent = extent;
+  blocks.conditioning = c->read_by_blocks();
   x = stack(run, blocks, {std::move(x)})[0];
 
   // The last layer works row by row, so patches are gathered, which are narrower than the model.

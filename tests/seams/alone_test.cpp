@@ -1,0 +1,348 @@
+// Each technique alone on both models, and each check seen to fail when the thing is broken on purpose ("Broken").
+#include <gtest/gtest.h>
+
+#include <set>
+#include <stdexcept>
+
+#include "kinora/base/error.h"
+#include "kinora/ops/norm.h"
+#include "seams/block_graphs.h"
+#include "seams/on_both_models.h"
+#include "seams/policies.h"
+#include "seams/ranks.h"
+#include "seams/streamed.h"
+
+namespace kinora::seams {
+namespace {
+
+class Alone : public OnBothModels {};
+INSTANTIATE_TEST_SUITE_P(Seams, Alone, testing::Values(&make_stdit3, &make_cogvideox, &make_stdit3_with_given_frame),
+                         name_of);
+
+/// Reuses by a table of letters, one a call: what PAB's rule must come to, without the rule.
+struct Table : Policy {
+  std::map<Kind, std::string> letters;
+  std::map<std::string, Streams> kept;
+  bool reuses(const SiteKey& key, const Run& run) const override {
+    return key.point == Point::module && letters.count(key.kind) &&
+           letters.at(key.kind)[static_cast<size_t>(run.step.call)] == 'R';
+  }
+  Streams reuse(const SiteKey& key, const Run&) override { return kept.at(std::string(key.path)); }
+  void keep(const SiteKey& key, const Run&, const Streams& streams) override {
+    if (key.point == Point::module) kept[std::string(key.path)] = streams;
+  }
+};
+
+const std::map<Kind, std::string> kUsualLetters = {
+    {Kind::spatial, "CCCRCRCRC"}, {Kind::full, "CCCRCRCRC"}, {Kind::temporal, "CCRRCRRRC"}, {Kind::cross, "CCRRRRCRC"}};
+
+std::string letters_at(const std::string& path) {
+  if (path.find("cross") != std::string::npos) return kUsualLetters.at(Kind::cross);
+  return kUsualLetters.at(path.starts_with("temporal") ? Kind::temporal : Kind::spatial);
+}
+
+TEST_P(Alone, BroadcastReusesWhereTheTableSaysAndGivesItsValues) {
+  Pab pab(usual_rules());
+  Table table;
+  table.letters = kUsualLetters;
+  const auto out = with(pab);
+  EXPECT_TRUE(identical(out, with(table)));
+  EXPECT_GT(distance(out, denoise(subject, run)), kVisible);
+  EXPECT_FALSE(pab.log.empty());
+  for (const auto& [path, letters] : pab.log) EXPECT_EQ(letters, letters_at(path)) << path;
+}
+
+TEST_P(Alone, BroadcastWithAnEmptyWindowIsNone) {
+  auto rules = usual_rules();
+  for (auto& [kind, rule] : rules) rule.high = rule.low;
+  Pab pab(rules);
+  EXPECT_TRUE(identical(with(pab), denoise(subject, run)));
+  EXPECT_EQ(pab.count('R'), 0);
+}
+
+TEST_P(Alone, BrokenBroadcastWindowIsSeenInCountsAndValues) {
+  auto rules = usual_rules();
+  for (auto& [kind, rule] : rules) rule.low = 300;  // call 7, at 240, falls out
+  Pab pab(usual_rules()), broken(rules);
+  const auto want = with(pab), got = with(broken);
+  EXPECT_LT(broken.count('R'), pab.count('R'));
+  EXPECT_GT(distance(got, want), kVisible);
+}
+
+/// Both branches of each step in calls of their own, as a pipeline without batched guidance makes them.
+std::vector<Tensor> denoise_apart(const Subject& subject, Run run, bool tells_branch) {
+  Tensor x = subject.latents;
+  std::vector<Tensor> predictions;
+  for (size_t call = 0; call < std::size(kSchedule); ++call) {
+    run.step = {.call = static_cast<int>(call),
+                .calls = static_cast<int>(std::size(kSchedule)),
+                .timestep = kSchedule[call],
+                .schedule = kSchedule};
+    std::vector<Tensor> parts;
+    for (const Branch b : {Branch::uncond, Branch::cond}) {
+      const std::vector<Branch> rows{b};
+      run.rows = rows;
+      kinora::Run told = run;
+      const auto part = x.narrow(0, b == Branch::cond ? 1 : 0, 1);
+      struct Hidden : Policy {  // broken on purpose: the policy is not told which branch it sees
+        explicit Hidden(Policy* p) : inner(p) {}
+        Policy* inner;
+        static Run blind(const Run& r) {
+          Run b2 = r;
+          b2.rows = {};
+          return b2;
+        }
+        bool reuses(const SiteKey& k, const Run& r) const override { return inner->reuses(k, blind(r)); }
+        Streams reuse(const SiteKey& k, const Run& r) override { return inner->reuse(k, blind(r)); }
+        void keep(const SiteKey& k, const Run& r, const Streams& s) override {
+          if (inner->keeps(k, r)) inner->keep(k, blind(r), s);
+        }
+        Streams stack(const Run& r, const Stack& s, Streams in) override {
+          return inner->stack(blind(r), s, std::move(in));
+        }
+      } hidden(run.policy);
+      if (!tells_branch) told.policy = &hidden;
+      parts.push_back(subject.predict(told, part, kSchedule[call]));
+    }
+    predictions.push_back(at::cat(parts));
+    x = x + predictions.back() * 0.05;
+  }
+  return predictions;
+}
+
+TEST_P(Alone, BroadcastKeepsGuidanceBranchesApart) {
+  const std::vector<Branch> both{Branch::uncond, Branch::cond};
+  Pab batched(usual_rules()), apart(usual_rules()), mixed(usual_rules());
+  kinora::Run together = run;
+  together.rows = both;
+  together.policy = &batched;
+  const auto want = denoise(subject, together);
+  kinora::Run alone = run;
+  alone.policy = &apart;
+  EXPECT_LT(distance(denoise_apart(subject, alone, true), want), kRounding);
+  alone.policy = &mixed;
+  EXPECT_GT(distance(denoise_apart(subject, alone, false), want), kVisible);
+}
+
+TEST(FirstBlock, ComparesWithTheLastComputationAndAddsWhatTheOthersAdded) {
+  // Block 0 adds a, the others double: residuals 1, 1.04, 1.06 and 1.07 times the ones tensor.
+  const double added[] = {1.0, 1.04, 1.06, 1.07};
+  FirstBlockCache cache(0.05);
+  const Tensor x = at::ones({2, 3, 5, 4}, at::kDouble), text = at::full({2, 3, 4}, 2.0, at::kDouble);
+  std::vector<Streams> out;
+  for (const double a : added) {
+    const Stack blocks{.path = "b", .blocks = 3, .block = [a](const kinora::Run&, int b, Streams s) -> Streams {
+                         return b == 0 ? Streams{s[0] + a, s[1] + 1} : Streams{s[0] * 2, s[1] * 2};
+                       }};
+    kinora::Run run;
+    run.policy = &cache;
+    out.push_back(stack(run, blocks, {x, text}));
+  }
+  EXPECT_EQ(cache.log, "CRCR");  // 0.04, then 0.06 against the first call, then 0.01 / 1.06
+  EXPECT_NEAR(cache.ratios[1], 0.06, 1e-12);
+  EXPECT_NEAR(out[0][0][0][0][0][0].item<double>(), 8, 1e-12);         // 2 * 2 * (1 + 1)
+  EXPECT_NEAR(out[1][0][0][0][0][0].item<double>(), 2.04 + 6, 1e-12);  // tail 8 - 2
+  EXPECT_NEAR(out[2][0][0][0][0][0].item<double>(), 8.24, 1e-12);
+  EXPECT_NEAR(out[3][0][0][0][0][0].item<double>(), 2.07 + 6.18, 1e-12);
+  EXPECT_NEAR(out[1][1][0][0][0].item<double>(), 12, 1e-12);  // text too: 3 + 9
+}
+
+TEST_P(Alone, FirstBlockThatNeverReusesIsNone) {
+  FirstBlockCache cache(-1);
+  EXPECT_TRUE(identical(with(cache), denoise(subject, run)));
+  EXPECT_EQ(cache.log, "CCCCCCCCC");
+}
+
+TEST_P(Alone, FirstBlockReusesBelowItsThresholdAndMovesWithIt) {
+  FirstBlockCache probe(-1), low(0), high(1e9);
+  with(probe);
+  const auto [least, most] = std::minmax_element(probe.ratios.begin(), probe.ratios.end());
+  FirstBlockCache cache((*least + *most) / 2);
+  const auto out = with(cache), all = with(high);
+  EXPECT_EQ(high.log, "CRRRRRRRR");
+  EXPECT_NE(cache.log.find('R'), std::string::npos);
+  EXPECT_GT(std::count(cache.log.begin(), cache.log.end(), 'C'), 1) << cache.log;
+  with(low);
+  EXPECT_EQ(low.log, "CCCCCCCCC") << "a threshold that is wrong shows in the letters";
+  EXPECT_GT(distance(out, all), kVisible);
+}
+
+TEST_P(Alone, TwoRanksEqualOneWhicheverAxisIsHome) {
+  const auto want = denoise(subject, run);
+  for (const Axis home : {Axis::rows, Axis::frames}) {
+    Mailbox mailbox(2);
+    run_ranks(mailbox, [&](Endpoint& endpoint) {
+      const TwoRanks layout(endpoint, home);
+      kinora::Run r = run;
+      r.layout = &layout;
+      EXPECT_LT(distance(denoise(subject, r), want), kRounding);
+      EXPECT_EQ(endpoint.exchanges, static_cast<int>(std::size(kSchedule)) * (subject.attention_exchanges + 1));
+    });
+  }
+}
+
+TEST_P(Alone, BrokenExchangeIsSeen) {
+  const auto want = denoise(subject, run);
+  Mailbox mailbox(2);
+  run_ranks(
+      mailbox,
+      [&](Endpoint& endpoint) {
+        const TwoRanks layout(endpoint, Axis::rows);
+        kinora::Run r = run;
+        r.layout = &layout;
+        EXPECT_GT(distance(denoise(subject, r), want), kVisible);
+      },
+      true);
+}
+
+TEST_P(Alone, BrokenPeerEndsInAnErrorNotInAWait) {
+  Mailbox mailbox(2, std::chrono::milliseconds(200));
+  EXPECT_THROW(run_ranks(mailbox,
+                         [&](Endpoint& endpoint) {
+                           const TwoRanks layout(endpoint, Axis::rows);
+                           kinora::Run r = run;
+                           r.layout = &layout;
+                           if (endpoint.rank == 0) denoise(subject, r);
+                         }),
+               PeerError);
+}
+
+TEST_P(Alone, OneSlotServesAllLinearLayersWithTheSameBits) {
+  OneSlot slot(subject.values);
+  kinora::Run r = run;
+  r.weights = &slot;
+  EXPECT_TRUE(identical(denoise(subject, r), denoise(subject, run)));
+  EXPECT_GT(slot.fetched(), 0);
+}
+
+TEST_P(Alone, OneSlotAsksAgainInBackward) {
+  OneSlot slot(leaves_of(subject));
+  kinora::Run streamed = run;
+  streamed.weights = &slot;
+  const Gradients got = gradients(subject, streamed, slot.values(), 1, &slot.gradients),
+                  want = resident_gradients(subject);
+  EXPECT_LT(distance(got, want), kRounding);
+  EXPECT_GT(slot.gradients.size(), 10u);
+  OneSlot forward_only(subject.values);
+  streamed.weights = &forward_only;
+  subject.predict(streamed, subject.latents, 500);
+  for (const auto& [id, gradient] : slot.gradients) EXPECT_GT(slot.fetches.at(id), forward_only.fetches.at(id)) << id;
+}
+
+TEST_P(Alone, BrokenSlotThatIsFreedWhileAutogradHoldsItIsSeen) {
+  OneSlot slot(leaves_of(subject));
+  slot.frees_by_scope = true;
+  kinora::Run streamed = run;
+  streamed.weights = &slot;
+  EXPECT_FALSE(gradients(subject, streamed, slot.values()).of_latents.isfinite().all().item<bool>());
+}
+
+TEST_P(Alone, BrokenSlotThatAutogradHoldsIsRefusedToTheNext) {
+  OneSlot slot(leaves_of(subject));
+  slot.saves_slot = true;
+  kinora::Run streamed = run;
+  streamed.weights = &slot;
+  EXPECT_THROW(gradients(subject, streamed, slot.values()), std::logic_error);
+}
+
+TEST(Capture, SeesCallsOnThisThread) {
+  const Tensor x = at::arange(6, at::kDouble).view({2, 3});
+  const Graph graph =
+      capture({x}, {}, nullptr, [](const auto& in, WeightSource*) -> std::vector<Tensor> { return {in[0] + 1}; });
+  ASSERT_EQ(graph.nodes.size(), 1u);
+  EXPECT_TRUE(replay(graph, {x * 2})[0].equal(x * 2 + 1));
+}
+
+TEST(Capture, FollowsListsWritesAndFactories) {
+  const Tensor x = at::arange(6, at::kDouble).view({2, 3});
+  const auto f = [](const std::vector<Tensor>& in, WeightSource*) -> std::vector<Tensor> {
+    const auto parts = in[0].chunk(3, 1);
+    Tensor sum = at::zeros_like(parts[1]);
+    sum.add_(parts[2]).mul_(3);
+    Tensor wide = at::cat({2 - parts[0], sum, parts[1]}, 1);
+    wide.narrow(1, 1, 1).add_(at::ones({2, 1}, in[0].options()));
+    return {at::where(wide > 1, wide, -wide), wide.select(1, 0)};
+  };
+  const Graph graph = capture({x}, {}, nullptr, f);
+  const auto got = replay(graph, {x + 5}), want = f({x + 5}, nullptr);
+  EXPECT_TRUE(got[0].equal(want[0]));
+  EXPECT_TRUE(got[1].equal(want[1]));
+  EXPECT_FALSE(got[1].is_alias_of(got[0]));
+}
+
+/// An operator as nobody must write one: its kernel is no dispatcher call.
+Tensor doubled_behind_the_dispatcher(const Tensor& x) {
+  Tensor out = at::empty_like(x);
+  const auto* from = x.const_data_ptr<double>();
+  auto* to = out.mutable_data_ptr<double>();
+  for (int64_t i = 0; from && to && i < x.numel(); ++i) to[i] = 2 * from[i];
+  return out;
+}
+
+TEST(Capture, BrokenCallsAreSeen) {
+  const Tensor x = at::ones({2, 3}, at::kDouble);
+  using In = const std::vector<Tensor>&;
+  using Out = std::vector<Tensor>;
+  ASSERT_TRUE(doubled_behind_the_dispatcher(x).equal(x * 2));
+  EXPECT_ANY_THROW(
+      capture({x}, {}, nullptr, [](In in, WeightSource*) -> Out { return {doubled_behind_the_dispatcher(in[0])}; }));
+  EXPECT_ANY_THROW(capture({x}, {}, nullptr,
+                           [](In in, WeightSource*) -> Out { return {doubled_behind_the_dispatcher(in[0]) + 1}; }));
+  EXPECT_THROW(capture({x}, {}, nullptr, [](In in, WeightSource*) -> Out { return {in[0].add_(1)}; }),
+               std::logic_error);
+  EXPECT_THROW(capture({x}, {}, nullptr, [&](In in, WeightSource*) -> Out { return {in[0] + x}; }), std::logic_error);
+  EXPECT_ANY_THROW(
+      capture({x}, {}, nullptr, [](In in, WeightSource*) -> Out { return {in[0] * in[0].sum().item<double>()}; }));
+}
+
+TEST_P(Alone, BlocksReplayBitForBitAtEveryStep) {
+  BlockGraphs graphs;
+  EXPECT_TRUE(identical(with(graphs), denoise(subject, run)));
+  EXPECT_EQ(graphs.plans(), static_cast<size_t>(subject.blocks));  // one a block serves all calls
+  EXPECT_EQ(graphs.replays, subject.blocks * static_cast<int>(std::size(kSchedule)));
+  const Tensor one = subject.latents.narrow(0, 1, 1);  // a batch of one takes other ways through some operators
+  kinora::Run graphed = run;
+  graphed.policy = &graphs;
+  EXPECT_TRUE(identical(denoise(subject, graphed, kSchedule, one), denoise(subject, run, kSchedule, one)));
+  EXPECT_EQ(graphs.plans(), static_cast<size_t>(2 * subject.blocks));
+  const std::set<std::string> mismatches(graphs.mismatches.begin(), graphs.mismatches.end());
+  EXPECT_EQ(mismatches, std::set<std::string>{});
+}
+
+TEST_P(Alone, BrokenConditioningIsSeen) {
+  BlockGraphs graphs;
+  graphs.forgets_conditioning = true;
+  EXPECT_THROW(with(graphs), std::logic_error);
+}
+
+TEST(Operators, TakeTheSameWayUnderEveryGradMode) {
+  at::Generator generator;
+  const Tensor x = at::linspace(-2, 3, 24, at::kDouble).view({2, 3, 4}), scale = at::full({4}, 0.5, at::kDouble);
+  const auto norm = [&](const Tensor& t) {
+    return ops::layer_norm(t, std::nullopt, std::nullopt, scale, std::nullopt, 1e-6);
+  };
+  const Tensor want = norm(x);
+  const Tensor leaf = x.clone().requires_grad_(true);
+  const Tensor with_grad = norm(leaf);
+  EXPECT_TRUE(with_grad.equal(want) && with_grad.requires_grad());
+  with_grad.square().sum().backward();
+  const Tensor delta = at::zeros_like(x);
+  delta[1][2][0] = 1e-6;
+  const double numeric = ((norm(x + delta).square().sum() - norm(x - delta).square().sum()) / 2e-6).item<double>();
+  EXPECT_NEAR(leaf.grad()[1][2][0].item<double>(), numeric, 1e-6);
+  {
+    at::NoGradGuard no_grad;
+    EXPECT_TRUE(norm(leaf).equal(want) && !norm(leaf).requires_grad());
+  }
+  {
+    c10::InferenceMode inference;
+    EXPECT_TRUE(norm(leaf).equal(want) && norm(leaf).is_inference());
+    const Graph graph = capture({x}, {}, nullptr, [&](const auto& in, WeightSource*) -> std::vector<Tensor> {
+      return {ops::layer_norm(in[0], std::nullopt, std::nullopt, in[0].select(1, 0).unsqueeze(1), std::nullopt, 1e-6)};
+    });
+    EXPECT_EQ(graph.nodes.size(), 3u);  // select, unsqueeze, and one node for the operator
+  }
+}
+
+}  // namespace
+}  // namespace kinora::seams

@@ -1,0 +1,330 @@
+// Every pair of techniques, on both models: broadcast (PAB), first block (FBC), two ranks (DSP, Ulysses), one slot (streamed weights),
+// graphs (capture and replay); then all of them together. Each pair has a check that fails when one half is broken on purpose, or
+// names the one in alone_test.cpp that does. Meaningless are: broadcast, first block and graphs with backward (they are for
+// inference: a reused value has no gradient to give, and a graph records no autograd nodes), so those pairs run forward only.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "kinora/base/error.h"
+#include "seams/block_graphs.h"
+#include "seams/on_both_models.h"
+#include "seams/policies.h"
+#include "seams/ranks.h"
+#include "seams/streamed.h"
+
+namespace kinora::seams {
+namespace {
+
+constexpr int kCalls = static_cast<int>(std::size(kSchedule));
+
+class Pairs : public OnBothModels {
+ protected:
+  /// A threshold that the model's own changes cross both ways.
+  double usual_threshold() const {
+    FirstBlockCache probe(-1);
+    with(probe);
+    const auto [least, most] = std::minmax_element(probe.ratios.begin(), probe.ratios.end());
+    return (*least + *most) / 2;
+  }
+  /// Computed attentions whose home axis must be made whole, of all calls.
+  int attentions_with_exchange(const Pab& pab) const {
+    int n = 0;
+    for (const auto& [path, letters] : pab.log) {
+      const bool exchanges = path.starts_with("transformer_blocks") ||
+                             (path.starts_with("spatial") && path.find("cross") == std::string::npos);
+      if (exchanges) n += static_cast<int>(std::count(letters.begin(), letters.end(), 'C'));
+    }
+    return n;
+  }
+  int exchanges_of_one() const { return subject.name == "STDiT3" ? 2 : 3; }
+  /// The id of a linear weight inside an attention that usual_rules() reuse.
+  int32_t attention_weight() const {
+    return subject.params
+        ->find(subject.name == "STDiT3" ? "spatial_blocks.0.attn.qkv.weight" : "transformer_blocks.0.attn1.to_q.weight")
+        ->id;
+  }
+  int32_t last_block_weight() const {
+    return subject.params
+        ->find(subject.name == "STDiT3" ? "temporal_blocks.1.mlp.fc1.weight"
+                                        : "transformer_blocks.1.ff.net.0.proj.weight")
+        ->id;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Seams, Pairs, testing::Values(&make_stdit3, &make_cogvideox, &make_stdit3_with_given_frame),
+                         name_of);
+
+/// Counts the letters, and visits of blocks by the sites that they compute.
+int letters(const std::string& log, char letter) {
+  return static_cast<int>(std::count(log.begin(), log.end(), letter));
+}
+
+TEST_P(Pairs, BroadcastAndFirstBlock) {
+  const double threshold = usual_threshold();
+  Pab pab(usual_rules()), idle(std::map<Kind, PabRule>{}), alone(usual_rules());
+  FirstBlockCache fbc(threshold), never(-1), fbc_alone(threshold);
+  Both both(pab, fbc), only_pab(alone, never), only_fbc(idle, fbc_alone);
+  const auto out = with(both);
+  EXPECT_GT(pab.count('R'), 0);
+  EXPECT_GT(letters(fbc.log, 'R'), 0);
+  EXPECT_LT(pab.oldest, 6);  // no value outlives its range in calls that the loop left out
+  Pab same(usual_rules());
+  EXPECT_TRUE(identical(with(only_pab), with(same)));
+  FirstBlockCache same_fbc(threshold);
+  EXPECT_TRUE(identical(with(only_fbc), with(same_fbc)));
+  EXPECT_GT(distance(out, with(same)), kVisible);
+  // Broken: a loop that runs its blocks with itself as the policy hides their sites.
+  struct Hides : FirstBlockCache {
+    using FirstBlockCache::FirstBlockCache;
+    Streams stack(const kinora::Run& r, const Stack& blocks, Streams streams) override {
+      kinora::Run own = r;
+      own.policy = this;
+      return FirstBlockCache::stack(own, blocks, std::move(streams));
+    }
+  } hides(threshold);
+  Pab unseen(usual_rules());
+  Both broken(unseen, hides);
+  with(broken);
+  EXPECT_EQ(unseen.count('C') + unseen.count('R'), 0);
+}
+
+TEST_P(Pairs, BroadcastAndTwoRanksExchangeOnlyWhatIsComputed) {
+  Pab one(usual_rules());
+  const auto want = with(one);
+  for (const bool skips : {false, true}) {
+    Mailbox mailbox(2);
+    run_ranks(
+        mailbox,
+        [&](Endpoint& endpoint) {
+          const TwoRanks layout(endpoint, Axis::rows);
+          Pab pab(usual_rules());
+          kinora::Run r = run;
+          r.layout = &layout;
+          r.policy = &pab;
+          const double d = distance(denoise(subject, r), want);
+          EXPECT_EQ(d > kVisible, skips) << d;
+          EXPECT_EQ(d < kRounding, !skips) << d;
+          EXPECT_EQ(pab.log, one.log);
+          EXPECT_EQ(endpoint.exchanges, attentions_with_exchange(pab) * exchanges_of_one() + kCalls);
+          EXPECT_LT(endpoint.exchanges, kCalls * (subject.attention_exchanges + 1));
+        },
+        skips);
+  }
+}
+
+TEST_P(Pairs, BroadcastAndOneSlotFetchOnlyWhatIsComputed) {
+  Pab one(usual_rules()), pab(usual_rules());
+  OneSlot slot(subject.values);
+  kinora::Run r = run;
+  r.weights = &slot;
+  r.policy = &pab;
+  EXPECT_TRUE(identical(denoise(subject, r), with(one)));
+  EXPECT_EQ(slot.fetches.at(attention_weight()), 6 * static_cast<int>(subject.name == "STDiT3" ? 1 : 2));  // CCCRCRCRC
+  // Two streams share the layers of the feed-forward part.
+  EXPECT_EQ(slot.fetches.at(last_block_weight()), kCalls * (subject.name == "STDiT3" ? 1 : 2));
+}
+
+TEST_P(Pairs, BroadcastAndGraphsKeepValuesOfTheirOwn) {
+  Pab one(usual_rules()), pab(usual_rules());
+  const auto want = with(one);
+  BlockGraphs graphs(&pab);
+  EXPECT_TRUE(identical(with(graphs), want));
+  EXPECT_EQ(pab.log, one.log);
+  EXPECT_LE(pab.bytes(), one.bytes());
+  EXPECT_TRUE(graphs.mismatches.empty()) << graphs.mismatches.front();
+  // A plan for each block and pattern of hits; the more hits, the fewer calls.
+  EXPECT_GT(graphs.plans(), static_cast<size_t>(subject.blocks));
+  const auto of_first = [&](const char* bits) {
+    return graphs.nodes(concat(subject.name == "STDiT3" ? "blocks" : "transformer_blocks", ".0 reused ", bits, " "));
+  };
+  if (subject.name == "STDiT3") {  // attn, cross_attn, mlp: residual and module of each
+    EXPECT_LT(of_first("010100"), of_first("000100"));
+    EXPECT_LT(of_first("000100"), of_first("000000"));
+    EXPECT_GT(of_first("010100"), 0u);
+  } else {
+    EXPECT_LT(of_first("0100"), of_first("0000"));
+    EXPECT_GT(of_first("0100"), 0u);
+  }
+}
+
+TEST_P(Pairs, BrokenGraphThatKeepsBorrowedMemoryIsSeen) {
+  Pab one(usual_rules()), pab(usual_rules());
+  BlockGraphs graphs(&pab);
+  graphs.own_storage = false;
+  EXPECT_GT(distance(with(graphs), with(one)), kVisible);
+}
+
+TEST_P(Pairs, FirstBlockAndTwoRanksDecideAsOne) {
+  const double threshold = usual_threshold();
+  FirstBlockCache one(threshold);
+  const auto want = with(one);
+  Mailbox mailbox(2);
+  run_ranks(mailbox, [&](Endpoint& endpoint) {
+    const TwoRanks layout(endpoint, Axis::rows);
+    FirstBlockCache fbc(threshold);
+    kinora::Run r = run;
+    r.layout = &layout;
+    r.policy = &fbc;
+    EXPECT_LT(distance(denoise(subject, r), want), kRounding);
+    EXPECT_EQ(fbc.log, one.log);
+    for (size_t i = 0; i < one.ratios.size(); ++i) EXPECT_NEAR(fbc.ratios[i], one.ratios[i], kRounding);
+    const int per_block = subject.attention_exchanges / subject.blocks;  // STDiT3: 2 in every second block
+    const int first = subject.name == "STDiT3" ? 2 : per_block;
+    const int computed = letters(fbc.log, 'C');
+    EXPECT_EQ(endpoint.exchanges,
+              computed * subject.attention_exchanges + (kCalls - computed) * first + kCalls + (kCalls - 1));
+  });
+}
+
+TEST_P(Pairs, BrokenDecisionThatCountsThePaddingIsSeen) {
+  FirstBlockCache one(-1);
+  with(one);
+  Mailbox mailbox(2);
+  run_ranks(mailbox, [&](Endpoint& endpoint) {
+    const TwoRanks layout(endpoint, Axis::rows);
+    FirstBlockCache fbc(-1);
+    fbc.cuts_padding = false;
+    kinora::Run r = run;
+    r.layout = &layout;
+    r.policy = &fbc;
+    denoise(subject, r);
+    EXPECT_GT(std::abs(fbc.ratios[0] - one.ratios[0]), kVisible);
+  });
+}
+
+TEST_P(Pairs, BrokenDecisionOfEachRankAloneEndsInAnError) {
+  double ratios[2];
+  const auto decide_alone = [&](double threshold) {
+    Mailbox mailbox(2, std::chrono::milliseconds(200));
+    run_ranks(mailbox, [&](Endpoint& endpoint) {
+      const TwoRanks layout(endpoint, Axis::rows);
+      FirstBlockCache fbc(threshold);
+      fbc.sums_over_ranks = false;
+      kinora::Run r = run;
+      r.layout = &layout;
+      r.policy = &fbc;
+      denoise(subject, r);
+      ratios[endpoint.rank] = fbc.ratios[0];
+    });
+  };
+  decide_alone(-1);
+  ASSERT_GT(std::abs(ratios[0] - ratios[1]), kVisible);
+  EXPECT_THROW(decide_alone((ratios[0] + ratios[1]) / 2), PeerError);
+}
+
+TEST_P(Pairs, FirstBlockAndOneSlotFetchOnlyWhatIsComputed) {
+  const double threshold = usual_threshold();
+  FirstBlockCache one(threshold), fbc(threshold);
+  OneSlot slot(subject.values);
+  kinora::Run r = run;
+  r.weights = &slot;
+  r.policy = &fbc;
+  EXPECT_TRUE(identical(denoise(subject, r), with(one)));
+  EXPECT_EQ(slot.fetches.at(attention_weight()),
+            kCalls * (subject.name == "STDiT3" ? 1 : 2));  // the first block always runs
+  EXPECT_EQ(slot.fetches.at(last_block_weight()), letters(fbc.log, 'C') * (subject.name == "STDiT3" ? 1 : 2));
+}
+
+TEST_P(Pairs, FirstBlockAndGraphs) {
+  const double threshold = usual_threshold();
+  FirstBlockCache one(threshold), fbc(threshold);
+  BlockGraphs graphs(&fbc);
+  EXPECT_TRUE(identical(with(graphs), with(one)));
+  EXPECT_EQ(fbc.log, one.log);
+  EXPECT_EQ(graphs.replays, letters(fbc.log, 'C') * subject.blocks + letters(fbc.log, 'R'));
+}
+
+/// Gradients of two ranks with a slot each, added up.
+Gradients gradients_of_two_ranks(const Subject& subject, Axis home, bool breaks_slot) {
+  Mailbox mailbox(2);
+  Gradients of_rank[2];
+  run_ranks(mailbox, [&](Endpoint& endpoint) {
+    const TwoRanks layout(endpoint, home);
+    OneSlot slot(leaves_of(subject));
+    slot.frees_by_scope = breaks_slot;
+    const kinora::Run r{.weights = &slot, .layout = &layout};
+    of_rank[endpoint.rank] = gradients(subject, r, slot.values(), 0.5, &slot.gradients);
+  });
+  Gradients sum{.of_latents = of_rank[0].of_latents + of_rank[1].of_latents, .of_parameters = {}};
+  for (size_t i = 0; i < subject.values.size(); ++i) {
+    const Tensor &a = of_rank[0].of_parameters[i], &b = of_rank[1].of_parameters[i];
+    sum.of_parameters.push_back(a.defined() && b.defined() ? a + b : Tensor());
+  }
+  return sum;
+}
+
+TEST_P(Pairs, TwoRanksAndOneSlotAddUpToTheGradientsOfOne) {
+  const Gradients want = resident_gradients(subject);
+  EXPECT_LT(distance(gradients_of_two_ranks(subject, Axis::rows, false), want), kRounding);
+  EXPECT_LT(distance(gradients_of_two_ranks(subject, Axis::frames, false), want), kRounding);
+  EXPECT_GT(distance(gradients_of_two_ranks(subject, Axis::rows, true), want), kVisible);
+}
+
+TEST_P(Pairs, TwoRanksAndGraphs) {
+  for (const bool behind_dispatcher : {false, true}) {
+    Mailbox mailbox(2, std::chrono::milliseconds(200));
+    const auto both = [&] {
+      run_ranks(mailbox, [&](Endpoint& endpoint) {
+        const TwoRanks layout(endpoint, Axis::rows);
+        kinora::Run r = run;
+        r.layout = &layout;
+        const auto want = denoise(subject, r);
+        const int exchanges = std::exchange(endpoint.exchanges, 0);
+        BlockGraphs graphs;
+        r.policy = &graphs;
+        endpoint.behind_dispatcher = behind_dispatcher;
+        EXPECT_TRUE(identical(denoise(subject, r), want));
+        EXPECT_EQ(endpoint.exchanges, exchanges);  // none at capture
+        EXPECT_TRUE(graphs.mismatches.empty()) << graphs.mismatches.front();
+      });
+    };
+    if (behind_dispatcher) {
+      EXPECT_ANY_THROW(both());
+    } else {
+      both();
+    }
+  }
+}
+
+TEST_P(Pairs, OneSlotAndGraphsFetchAtReplayOnly) {
+  OneSlot eager(subject.values), slot(subject.values);
+  kinora::Run r = run;
+  r.weights = &eager;
+  const auto want = denoise(subject, r);
+  BlockGraphs graphs;
+  r.weights = &slot;
+  r.policy = &graphs;
+  EXPECT_TRUE(identical(denoise(subject, r), want));
+  EXPECT_EQ(slot.fetches, eager.fetches);
+  // Broken: a source whose slot a graph takes for a constant.
+  OneSlot broken(subject.values);
+  broken.frees_by_scope = true;
+  BlockGraphs baked;
+  r.weights = &broken;
+  r.policy = &baked;
+  EXPECT_GT(distance(denoise(subject, r), want), kVisible);
+}
+
+TEST_P(Pairs, AllFiveTogether) {
+  const double threshold = usual_threshold();
+  Pab one(usual_rules());
+  FirstBlockCache fbc_of_one(threshold);
+  Both both_of_one(one, fbc_of_one);
+  const auto want = with(both_of_one);
+  Mailbox mailbox(2);
+  run_ranks(mailbox, [&](Endpoint& endpoint) {
+    const TwoRanks layout(endpoint, Axis::rows);
+    OneSlot slot(subject.values);
+    Pab pab(usual_rules());
+    FirstBlockCache fbc(threshold);
+    Both both(pab, fbc);
+    BlockGraphs graphs(&both);
+    const kinora::Run r{.weights = &slot, .policy = &graphs, .layout = &layout};
+    EXPECT_LT(distance(denoise(subject, r), want), kRounding);
+    EXPECT_EQ(pab.log, one.log);
+    EXPECT_EQ(fbc.log, fbc_of_one.log);
+  });
+}
+
+}  // namespace
+}  // namespace kinora::seams

@@ -1,0 +1,41 @@
+// The models of the seam tests, both tiny: STDiT3 (two pairs of blocks, one stream) and CogVideoX (two blocks, two streams), in
+// float64, with odd numbers of frames and rows.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "kinora/nn/site.h"
+
+namespace kinora::seams {
+
+struct Subject {
+  std::string name;
+  const Params* params = nullptr;
+  std::vector<Tensor> values;  ///< of every parameter
+  Tensor latents;              ///< batch 2: uncond, cond
+  int blocks = 0;
+  int attention_exchanges =
+      0;  ///< a layout of two ranks makes so many in one model call, home axis rows, final gather not counted
+  std::function<Tensor(const Run&, const Tensor& latents, double timestep)> predict;  ///< -> the shape of latents
+
+  ResidentWeights resident() const { return ResidentWeights(values); }
+};
+
+Subject make_stdit3();
+Subject make_stdit3_with_given_frame();  ///< the first frame is not denoised
+Subject make_cogvideox();
+
+/// Timesteps of the tests' denoising: inside (100, 800) are calls 2 .. 7.
+inline constexpr double kSchedule[] = {980, 850, 720, 600, 480, 360, 240, 110, 40};
+
+/// Every call's prediction of a short denoising loop (Euler with a small step). `run` has the seams; its step is set here.
+std::vector<Tensor> denoise(const Subject& subject, Run run, std::span<const double> schedule = kSchedule);
+std::vector<Tensor> denoise(const Subject& subject, Run run, std::span<const double> schedule, const Tensor& latents);
+
+/// Largest |a - b| over all calls; NaN differs from everything, infinitely.
+double distance(const std::vector<Tensor>& a, const std::vector<Tensor>& b);
+bool identical(const std::vector<Tensor>& a, const std::vector<Tensor>& b);
+
+}  // namespace kinora::seams
