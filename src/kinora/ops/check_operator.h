@@ -69,7 +69,7 @@ inline Tensors gradients(const Tensors& inputs, const Call& call) {
 }
 
 /// Holds `op` on float64 `inputs` against `naive` (loops over float64) in every dtype and against `aten` (its plain expression) in its
-/// gradients; its meta twin has the result's shape and dtype; inference mode changes no bit; no input is written.
+/// gradients; its meta twin has the result's shape, strides and dtype; inference mode changes no bit; no input is written.
 inline void expect_operator(const Tensors& inputs, const Call& op, const Call& naive, const Call& aten) {
   for (const auto& [dtype, tolerance] : kDTypes) {
     SCOPED_TRACE(c10::toString(dtype));
@@ -90,6 +90,7 @@ inline void expect_operator(const Tensors& inputs, const Call& op, const Call& n
     EXPECT_TRUE(shape_only.is_meta());
     EXPECT_EQ(shape_only.sizes(), got.sizes());
     EXPECT_EQ(shape_only.scalar_type(), got.scalar_type());
+    EXPECT_EQ(shape_only.strides(), got.strides());
     const c10::InferenceMode inference;
     Tensors fresh;
     for (const Tensor& t : in) fresh.push_back(t.clone());
