@@ -15,11 +15,12 @@ class Keeper final : public Policy {
  public:
   bool reuses(const SiteKey&, const Run&) const override { return reuse_now; }
   Streams reuse(const SiteKey&, const Run&) override { return kept; }
+  bool keeps(const SiteKey&, const Run&) const override { return keep_now; }
   void keep(const SiteKey& key, const Run&, const Streams& streams) override {
     kept = streams;
     paths.emplace_back(key.path);
   }
-  bool reuse_now = false;
+  bool reuse_now = false, keep_now = true;
   Streams kept;
   std::vector<std::string> paths;
 };
@@ -45,6 +46,15 @@ TEST(Site, PolicySeesWhatWasComputedAndStandsInForIt) {
   const auto never = []() -> Tensor { throw std::logic_error("computed although the policy reuses"); };
   EXPECT_TRUE(site_tensor(run, kKey, never).is_same(first));
   EXPECT_EQ(policy.paths.size(), 1U) << "a reused site is not kept again";
+}
+
+TEST(Site, PolicyThatKeepsNothingIsHandedNothing) {
+  Keeper policy;
+  policy.keep_now = false;
+  kinora::Run run;
+  run.policy = &policy;
+  EXPECT_TRUE(site_tensor(run, kKey, [] { return at::ones({3}); }).equal(at::ones({3})));
+  EXPECT_TRUE(policy.kept.empty());
 }
 
 TEST(Site, DefaultPolicyChangesNothing) {
@@ -109,6 +119,7 @@ TEST(WholeLayout, EverythingIsTheIdentity) {
   EXPECT_TRUE(layout.local(x, Axis::frames, 1).is_same(x));
   EXPECT_TRUE(layout.whole(x, Axis::rows, 2, extent).is_same(x));
   EXPECT_TRUE(layout.sum(x).is_same(x));
+  EXPECT_TRUE(layout.own(x, extent).is_same(x));
   const Streams out = layout.with_whole(Axis::frames, extent, {x}, [&](Streams in) -> Streams {
     EXPECT_TRUE(in[0].is_same(x));
     return {in[0] + 1};
