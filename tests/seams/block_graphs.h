@@ -1,5 +1,5 @@
-// What attaches graphs to a model: a policy that runs each block of a stack as a graph, keyed by the block and by which of its sites
-// are reused and kept.
+// What attaches graphs to a model: a policy that runs each block of a stack as a graph, keyed by the block and by
+// which of its sites are reused and kept.
 #pragma once
 
 #include <map>

@@ -40,15 +40,17 @@ struct Graph {
   size_t lasting = 0;  ///< the memory of so many outputs is theirs; all, unless broken on purpose
 };
 
-/// Records what `f` does to twins of `inputs`. `conditioning` are real tensors that `f` reads and that change between replays (undefined:
-/// none); `weights` is what `f` must take its weights from. Throws std::logic_error for what would replay wrongly: a real tensor from
-/// elsewhere, a value that is read though no operator wrote it, a write into an input.
+/// Records what `f` does to twins of `inputs`. `conditioning` are real tensors that `f` reads and that change between
+/// replays (undefined: none); `weights` is what `f` must take its weights from. Throws std::logic_error for what
+/// would replay wrongly: a real tensor from elsewhere, a value that is read though no operator wrote it, a write into
+/// an input.
 Graph capture(const std::vector<Tensor>& inputs, const std::vector<Tensor>& conditioning, WeightSource* weights,
               const std::function<std::vector<Tensor>(const std::vector<Tensor>& twins, WeightSource* weights)>& f,
               size_t lasting = SIZE_MAX);
 
-/// Runs the graph on real tensors. A storage is filled with NaN after its last use, as an arena would fill it with other values.
-/// Outputs have storages of their own. mismatches: gets the operators whose results have another layout than their twins.
+/// Runs the graph on real tensors. A storage is filled with NaN after its last use, as an arena would fill it with
+/// other values. Outputs have storages of their own. mismatches: gets the operators whose results have another layout
+/// than their twins.
 std::vector<Tensor> replay(const Graph& graph, const std::vector<Tensor>& inputs,
                            std::vector<std::string>* mismatches = nullptr);
 

@@ -11,7 +11,8 @@
 
 namespace kinora::seams {
 
-/// Two ranks attend to the same rows in the same order, but a product of fewer rows may take another kernel: float64, values near 1.
+/// Two ranks attend to the same rows in the same order, but a product of fewer rows may take another kernel: float64,
+/// values near 1.
 inline constexpr double kRounding = 1e-11;
 /// What a broken run differs by, at least.
 inline constexpr double kVisible = 1e-6;

@@ -1,7 +1,8 @@
-// Every pair of techniques, on both models: broadcast (PAB), first block (FBC), two ranks (DSP, Ulysses), one slot (streamed weights),
-// graphs (capture and replay); then all of them together. Each pair has a check that fails when one half is broken on purpose, or
-// names the one in alone_test.cpp that does. Meaningless are: broadcast, first block and graphs with backward (they are for
-// inference: a reused value has no gradient to give, and a graph records no autograd nodes), so those pairs run forward only.
+// Every pair of techniques, on both models: broadcast (PAB), first block (FBC), two ranks (DSP, Ulysses), one slot
+// (streamed weights), graphs (capture and replay); then all of them together. Each pair has a check that fails when
+// one half is broken on purpose, or names the one in alone_test.cpp that does. Meaningless are: broadcast, first
+// block and graphs with backward (they are for inference: a reused value has no gradient to give, and a graph records
+// no autograd nodes), so those pairs run forward only.
 #include <gtest/gtest.h>
 
 #include <algorithm>

@@ -1,5 +1,5 @@
-// Two policies as small as they come: attention broadcast by sites (PAB, Zhao et al. 2024, in the rules of diffusers) and a cache that
-// owns the loop over blocks (First-Block-Cache, in the rules of diffusers).
+// Two policies as small as they come: attention broadcast by sites (PAB, Zhao et al. 2024, in the rules of diffusers)
+// and a cache that owns the loop over blocks (First-Block-Cache, in the rules of diffusers).
 #pragma once
 
 #include <map>
@@ -22,8 +22,8 @@ struct PabRule {
   double low = 100, high = 800;  ///< timesteps strictly between may reuse
 };
 
-/// Reuses what an attention gave before its gate, if the call is no multiple of the range and the timestep lies in the window.
-/// Values are kept apart for each guidance branch. Nothing older than range - 1 calls is reused.
+/// Reuses what an attention gave before its gate, if the call is no multiple of the range and the timestep lies in
+/// the window. Values are kept apart for each guidance branch. Nothing older than range - 1 calls is reused.
 class Pab : public Policy {
  public:
   explicit Pab(std::map<Kind, PabRule> rules) : rules_(std::move(rules)) {}
@@ -52,8 +52,9 @@ class Pab : public Policy {
 /// What diffusers' defaults mean on these models.
 std::map<Kind, PabRule> usual_rules();
 
-/// Runs the first block; where its residual changed by no more than `threshold` (mean absolute, relative) since the last full
-/// computation, what the other blocks added then stands in for them. Sums go over all ranks; the most changed branch decides.
+/// Runs the first block; where its residual changed by no more than `threshold` (mean absolute, relative) since the
+/// last full computation, what the other blocks added then stands in for them. Sums go over all ranks; the most
+/// changed branch decides.
 class FirstBlockCache : public Policy {
  public:
   explicit FirstBlockCache(double threshold) : threshold_(threshold) {}

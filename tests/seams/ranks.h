@@ -1,5 +1,6 @@
-// Two ranks in one process: threads that exchange tensors through a mailbox, and the layouts that DSP (Zhao et al. 2024) and Ulysses
-// (Jacobs et al. 2023) put on them. Every exchange is one dispatcher operator, its own transpose, so it works in backward and capture.
+// Two ranks in one process: threads that exchange tensors through a mailbox, and the layouts that DSP (Zhao et al.
+// 2024) and Ulysses (Jacobs et al. 2023) put on them. Every exchange is one dispatcher operator, its own transpose,
+// so it works in backward and capture.
 #pragma once
 
 #include <chrono>
@@ -41,8 +42,8 @@ struct Endpoint {
   bool behind_dispatcher = false;  ///< broken on purpose: exchanges without the operator
 };
 
-/// Video rows sharded along `home`. Around attention along the home axis: all-to-all to the other axis and back (DSP); around joint
-/// attention: all-to-all to heads and back, text heads cut and gathered (Ulysses).
+/// Video rows sharded along `home`. Around attention along the home axis: all-to-all to the other axis and back
+/// (DSP); around joint attention: all-to-all to heads and back, text heads cut and gathered (Ulysses).
 class TwoRanks : public Layout {
  public:
   TwoRanks(Endpoint& endpoint, Axis home) : endpoint_(endpoint), home_(home) {}
@@ -65,7 +66,8 @@ class TwoRanks : public Layout {
   Axis home_;
 };
 
-/// Runs `f` as each rank, each on a thread of its own with gradients off unless `f` turns them on; throws what the lowest rank threw.
+/// Runs `f` as each rank, each on a thread of its own with gradients off unless `f` turns them on; throws what the
+/// lowest rank threw.
 void run_ranks(Mailbox& mailbox, const std::function<void(Endpoint&)>& f, bool skips = false);
 
 }  // namespace kinora::seams

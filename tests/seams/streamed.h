@@ -1,4 +1,5 @@
-// Weights that pass through one slot: the linear layers of a model ask for theirs at the moment of use, forward and backward.
+// Weights that pass through one slot: the linear layers of a model ask for theirs at the moment of use, forward and
+// backward.
 #pragma once
 
 #include <atomic>
@@ -9,15 +10,16 @@
 
 namespace kinora::seams {
 
-/// `linear` fetches the weight into the only slot, computes, and gives the slot back, which is then poisoned with NaN. Backward asks
-/// again; gradients of streamed weights are added up here, by id. Other parameters stay resident.
+/// `linear` fetches the weight into the only slot, computes, and gives the slot back, which is then poisoned with
+/// NaN. Backward asks again; gradients of streamed weights are added up here, by id. Other parameters stay resident.
 class OneSlot : public WeightSource {
  public:
   explicit OneSlot(std::vector<Tensor> values);
   Tensor get(const Param& param) override;
   Tensor linear(const Tensor& x, const Param& weight, const Param* bias) override;
 
-  /// The weight in the slot, which comes back when the last holder of the tensor is gone. Throws std::logic_error while it is taken.
+  /// The weight in the slot, which comes back when the last holder of the tensor is gone. Throws std::logic_error
+  /// while it is taken.
   Tensor fetch(int64_t id);
   void add_gradient(int64_t id, const Tensor& gradient);
   const std::vector<Tensor>& values() const { return values_; }

@@ -1,5 +1,5 @@
-// The models of the seam tests, both tiny: STDiT3 (two pairs of blocks, one stream) and CogVideoX (two blocks, two streams), in
-// float64, with odd numbers of frames and rows.
+// The models of the seam tests, both tiny: STDiT3 (two pairs of blocks, one stream) and CogVideoX (two blocks, two
+// streams), in float64, with odd numbers of frames and rows.
 #pragma once
 
 #include <functional>
@@ -30,7 +30,8 @@ Subject make_cogvideox();
 /// Timesteps of the tests' denoising: inside (100, 800) are calls 2 .. 7.
 inline constexpr double kSchedule[] = {980, 850, 720, 600, 480, 360, 240, 110, 40};
 
-/// Every call's prediction of a short denoising loop (Euler with a small step). `run` has the seams; its step is set here.
+/// Every call's prediction of a short denoising loop (Euler with a small step). `run` has the seams; its step is set
+/// here.
 std::vector<Tensor> denoise(const Subject& subject, Run run, std::span<const double> schedule = kSchedule);
 std::vector<Tensor> denoise(const Subject& subject, Run run, std::span<const double> schedule, const Tensor& latents);
 

@@ -28,21 +28,24 @@ struct Stack {
   std::string_view path;
   int blocks = 0;
   std::function<Streams(const Run&, int block, Streams)> block;
-  /// What policies look at before they decide: "modulated_input" of the first block, "time_embed". Undefined tensor: not known.
+  /// What policies look at before they decide: "modulated_input" of the first block, "time_embed". Undefined tensor:
+  /// not known.
   std::function<Tensor(const Run&, std::string_view probe, const Streams&)> probe;
   Extent extent = {};  ///< unsharded sizes of the video rows, for policies that sum over ranks (Layout::own)
-  /// Every tensor that `block` reads besides its streams and its weights, in an order that is the same in all calls (undefined
-  /// where a call has none): what is computed from the timestep, positions, text. A captured block takes them as inputs; one that
-  /// is missing here is baked into the graph with the values of the step at which it was captured. Host values that `block` reads
-  /// (lengths of captions) are baked in any case, so graphs live no longer than the request.
+  /// Every tensor that `block` reads besides its streams and its weights, in an order that is the same in all calls
+  /// (undefined where a call has none): what is computed from the timestep, positions, text. A captured block takes
+  /// them as inputs; one that is missing here is baked into the graph with the values of the step at which it was
+  /// captured. Host values that `block` reads (lengths of captions) are baked in any case, so graphs live no longer
+  /// than the request.
   std::vector<Tensor> conditioning = {};
 };
 
-/// Decides compute or reuse and owns what it keeps, per request and transformer. A policy that keeps values apart for the guidance
-/// branches splits dimension 0 of every stream by run.rows; both branches of a step have the same step.call, in one call or two.
-/// Two policies combine in a third that forwards sites to one and `stack` to the other; what owns the loop must run blocks with
-/// the Run it was given, so that its sites still reach both. Under a policy that leaves blocks out, sites are not visited in every
-/// call: age is step.call minus the call of the last keep, never a count of visits.
+/// Decides compute or reuse and owns what it keeps, per request and transformer. A policy that keeps values apart for
+/// the guidance branches splits dimension 0 of every stream by run.rows; both branches of a step have the same
+/// step.call, in one call or two. Two policies combine in a third that forwards sites to one and `stack` to the other;
+/// what owns the loop must run blocks with the Run it was given, so that its sites still reach both. Under a policy
+/// that leaves blocks out, sites are not visited in every call: age is step.call minus the call of the last keep, never
+/// a count of visits.
 class Policy {
  public:
   virtual ~Policy() = default;
@@ -50,11 +53,12 @@ class Policy {
   virtual bool reuses(const SiteKey&, const Run&) const { return false; }
   /// What stands in for the computation; called only where `reuses` said so.
   virtual Streams reuse(const SiteKey&, const Run&) { return {}; }
-  /// Whether `keep` is wanted if this site is computed: pure, on the host, known before the block runs, as `reuses` is. Only what is
-  /// kept must leave a captured block as an output, so that other values may be cut in pieces or share memory.
+  /// Whether `keep` is wanted if this site is computed: pure, on the host, known before the block runs, as `reuses` is.
+  /// Only what is kept must leave a captured block as an output, so that other values may be cut in pieces or share
+  /// memory.
   virtual bool keeps(const SiteKey&, const Run&) const { return true; }
-  /// What a computed site gave. The tensors are the model's own, never written again; they may be views of something larger. A
-  /// captured block hands them over after it ran, whatever the order of its sites.
+  /// What a computed site gave. The tensors are the model's own, never written again; they may be views of something
+  /// larger. A captured block hands them over after it ran, whatever the order of its sites.
   virtual void keep(const SiteKey&, const Run&, const Streams&) {}
   /// Owns the loop over blocks: First-Block-Cache and its kin. Default: every block once.
   virtual Streams stack(const Run&, const Stack&, Streams streams);

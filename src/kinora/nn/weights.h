@@ -19,12 +19,13 @@ class WeightSource {
   virtual Tensor get(const Param& param) = 0;
   /// x [..., in], weight [out, in], bias [out] or null -> [..., out]. A source overrides it when it can do better than
   /// `get` both: tensor parallel parts, a low-precision kernel, or asking again in backward instead of holding a slot.
-  /// Such an override is one dispatcher operator whose argument is the id, so that a captured graph asks the source anew in every
-  /// replay. Its weight is no argument, so autograd sees no gradient for it: the source adds that up by id, and gives the operator
-  /// some input that requires a gradient, or the first layers would record nothing.
+  /// Such an override is one dispatcher operator whose argument is the id, so that a captured graph asks the source
+  /// anew in every replay. Its weight is no argument, so autograd sees no gradient for it: the source adds that up by
+  /// id, and gives the operator some input that requires a gradient, or the first layers would record nothing.
   virtual Tensor linear(const Tensor& x, const Param& weight, const Param* bias);
-  /// Parameters in the order in which they are about to be asked for; a streaming source reads ahead. A hint: sites that are reused
-  /// and blocks that a policy leaves out never ask, so a source must be able to drop what it read in vain.
+  /// Parameters in the order in which they are about to be asked for; a streaming source reads ahead. A hint: sites
+  /// that are reused and blocks that a policy leaves out never ask, so a source must be able to drop what it read in
+  /// vain.
   virtual void expect(std::span<const int32_t> order) { static_cast<void>(order); }
 };
 

@@ -4,12 +4,12 @@
 //   Tensor meta(const Tensor& x, double eps);          // an empty tensor of the result's shape and dtype
 //   const Operator<&reference, &meta> op("kinora::name(Tensor x, float eps) -> Tensor");
 //
-// The backend kernels (CPU, CUDA) are the reference until a fused one is given as cpu or cuda; with gradients wanted the
-// reference runs and autograd records its parts, so a fused forward needs no backward of its own. Capture sees one node.
-// An operator that must not record its parts (it holds a slot, or talks to other ranks) gives `with_grad`: called instead of the
-// reference where gradients are wanted, it applies a torch::autograd::Function whose forward calls the operator again below autograd.
-// meta must tell the strides too: plans for memory follow what aliases what on meta tensors, and whether a later reshape is a view
-// or a copy depends on strides.
+// The backend kernels (CPU, CUDA) are the reference until a fused one is given as cpu or cuda; with gradients wanted
+// the reference runs and autograd records its parts, so a fused forward needs no backward of its own. Capture sees one
+// node. An operator that must not record its parts (it holds a slot, or talks to other ranks) gives `with_grad`: called
+// instead of the reference where gradients are wanted, it applies a torch::autograd::Function whose forward calls the
+// operator again below autograd. meta must tell the strides too: plans for memory follow what aliases what on meta
+// tensors, and whether a later reshape is a view or a copy depends on strides.
 #pragma once
 
 #include <ATen/ATen.h>
