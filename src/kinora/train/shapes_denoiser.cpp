@@ -1,4 +1,5 @@
 #include <cmath>
+#include <map>
 
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
@@ -33,8 +34,10 @@ Tensor encode_clips(const ShapesContext& context, const models::VideoVaeConfig& 
   const Run run{.weights = &weights};
   std::optional<Progress> progress;
   if (options.progress) progress.emplace(*options.progress, ProgressOptions{.label = "latents", .total = context.config.latents, .unit = "clips", .is_terminal = is_terminal(2)});
+  std::map<std::string, double> sums;  // by name: a stage read back from its file has another order
+  for (const auto& [name, tensor] : vae_weights) sums[name] = tensor.abs().sum().item<double>();
   std::string key;
-  for (const auto& [name, tensor] : vae_weights) key += concat(tensor.abs().sum().item<double>(), ";");
+  for (const auto& [name, sum] : sums) key += concat(sum, ";");
   return cached_latents(
       options.folder / "latents.safetensors", std::to_string(std::hash<std::string>{}(key)), context.config.world, kLatentSeed, context.config.latents, 8,
       [&](const Tensor& clips) {

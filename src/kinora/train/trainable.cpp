@@ -15,17 +15,17 @@ Tensor leaf(const Tensor& value, at::ScalarType dtype, at::Device device, bool t
 
 }  // namespace
 
-Tensor orthogonalized(const Tensor& matrix) {
+Tensor orthogonalized(const Tensor& matrix, at::ScalarType compute_dtype) {
   // Coefficients of the published iteration: slope 3.44 at 0, so that small singular values rise fast; it ends within 0.3 of 1.
   constexpr double a = 3.4445, b = -4.7750, c = 2.0315;
   const bool tall = matrix.size(0) > matrix.size(1);
   Tensor x = tall ? matrix.t() : matrix;
-  x = x / (x.norm() + 1e-7);
+  x = (x / (x.norm() + 1e-7)).to(compute_dtype);
   for (int i = 0; i < 5; ++i) {
     const Tensor gram = at::mm(x, x.t());
     x = a * x + at::mm(at::addmm(b * gram, gram, gram, 1.0, c), x);
   }
-  return tall ? x.t() : x;
+  return (tall ? x.t() : x).to(matrix.scalar_type());
 }
 
 Trainable::Trainable(const Params& params, const ResidentWeights& start, at::ScalarType run_dtype, at::Device device, OptimizerOptions options)
@@ -94,7 +94,7 @@ void Trainable::step_muon(Slot& slot, double lr_factor, double grad_scale) {
   if (!raw.defined()) return;
   const Tensor grad = raw.to(at::kFloat) * grad_scale;
   slot.momentum.mul_(options_.muon_momentum).add_(grad);
-  const Tensor update = orthogonalized((grad + options_.muon_momentum * slot.momentum).flatten(1));
+  const Tensor update = orthogonalized((grad + options_.muon_momentum * slot.momentum).flatten(1), weights_.tensors()[slot.id].scalar_type());
   const double longest = static_cast<double>(std::max(update.size(0), update.size(1)));
   const double lr = options_.muon_lr * lr_factor;
   slot.master.mul_(1 - lr * options_.weight_decay).sub_(update.view(slot.master.sizes()), lr * 0.2 * std::sqrt(longest));

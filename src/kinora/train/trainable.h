@@ -64,7 +64,8 @@ class Trainable {
   int64_t steps_ = 0;
 };
 
-/// The matrix with all singular values moved close to 1 (five steps of a quintic Newton-Schulz iteration). [m, n] -> [m, n].
-Tensor orthogonalized(const Tensor& matrix);
+/// The matrix with all singular values moved close to 1 (five steps of a quintic Newton-Schulz iteration), computed in `compute_dtype`
+/// (bfloat16 is enough for training). [m, n] -> [m, n].
+Tensor orthogonalized(const Tensor& matrix, at::ScalarType compute_dtype = at::kFloat);
 
 }  // namespace kinora::train
