@@ -243,7 +243,31 @@ class CommandLine(unittest.TestCase):
     def test_verify_without_cases_fails(self):
         self.assertEqual(self.run_it("verify", ".").returncode, 1)
 
+    def test_weights_cut_while_they_are_in_use(self):
+        model = self.copy_model()
+        begun = subprocess.Popen([PROGRAM, "generate", "a red ball", "--model", model, "--steps", "9999", "--dtype", "bfloat16", "--output", "x.gif"],
+                                 cwd=self.work, stderr=subprocess.PIPE)
+        while b"denoise" not in begun.stderr.readline():
+            pass
+        os.truncate(next((model / "transformer").glob("*.safetensors")), 0)
+        words = begun.communicate(timeout=120)[1]
+        self.assertEqual(begun.returncode, 65, words)
+        self.assertIn(b"cut short", words)
+        self.assertEqual([p.name for p in self.work.iterdir()], ["model"])
+
     # Ctrl-C
+
+    def test_ctrl_c_ends_training_with_a_checkpoint(self):
+        long = json.loads(json.dumps(TINY))
+        long["stages"]["spatial"]["steps"] = 100_000
+        (self.work / "long.json").write_text(json.dumps(long))
+        begun = subprocess.Popen([PROGRAM, "train", "long.json", "--output", "out"], cwd=self.work, stderr=subprocess.PIPE)
+        while b"spatial" not in begun.stderr.readline():
+            pass
+        begun.send_signal(signal.SIGINT)
+        words = begun.communicate(timeout=60)[1]
+        self.assertEqual(begun.returncode, 130, words)
+        self.assertTrue(list((self.work / "out" / "spatial").glob("step-*.safetensors")))
 
     def test_ctrl_c_ends_within_a_step_and_leaves_nothing(self):
         for kind in ("out.mp4", "out.gif"):

@@ -139,7 +139,10 @@ int generate(Options& o, Context& context) {
   Line line;
   video::Hooks hooks;
   hooks.cancel = context.cancel;
-  hooks.on_progress = [&](video::Stage stage, int64_t done, int64_t total) { line.show(stage, done, total); };
+  hooks.on_progress = [&](video::Stage stage, int64_t done, int64_t total) {
+    throw_if_file_was_cut();
+    line.show(stage, done, total);
+  };
   hooks.on_frames = [&](int64_t index, media::Frames frames, int64_t) { writer.add(index, std::move(frames)); };
   pipeline.generate(plan, hooks);
   if (context.cancel.stop_requested()) throw CancelledError();

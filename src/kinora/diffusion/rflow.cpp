@@ -1,5 +1,7 @@
 #include "kinora/diffusion/rflow.h"
 
+#include <algorithm>
+
 #include "kinora/base/error.h"
 #include "kinora/diffusion/schedulers.h"
 
@@ -17,7 +19,8 @@ double shift_timestep(double timestep, const RFlowShift& shift) {
   // Tensors of the stated dtype, so that every intermediate rounds as it does where the model was trained.
   const auto in_dtype = [&](double value) { return at::full({1}, value, shift.dtype); };
   const Tensor space = at::sqrt(in_dtype(shift.height) * in_dtype(shift.width) / (512.0 * 512.0));
-  const double latents = shift.num_frames == 1 ? 1.0 : static_cast<double>(shift.num_frames / kFramesPerChunk * kLatentsPerChunk);
+  // Whole chunks, as the reference counts; its count of 0 for 2 to 16 frames would give times that are not numbers.
+  const double latents = std::max(1.0, static_cast<double>(shift.num_frames / kFramesPerChunk * kLatentsPerChunk));
   const Tensor ratio = space * at::sqrt(in_dtype(latents));
   const Tensor u = as_float(timestep) / kTrainTimesteps;
   return (ratio * u / (1 + (ratio - 1) * u) * kTrainTimesteps).item<float>();

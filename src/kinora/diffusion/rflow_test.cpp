@@ -28,6 +28,13 @@ TEST(RFlow, ShiftRoundsSizesInTheGivenDtype) {
   EXPECT_NEAR(shift_timestep(500, rounded), 828.8770, 1e-3);
 }
 
+TEST(RFlow, ClipsShorterThanAChunkShiftAsAPictureDoes) {
+  const RFlowShift picture{.height = 240, .width = 426, .num_frames = 1};
+  RFlowShift clip = picture;
+  clip.num_frames = 16;
+  EXPECT_EQ(shift_timestep(500, clip), shift_timestep(500, picture));
+}
+
 TEST(RFlow, ExactVelocityLeadsFromNoiseToData) {
   const Tensor clean = at::randn({1, 2, 3, 2, 2}), noise = at::randn_like(clean);
   const RFlow flow(3);

@@ -27,25 +27,28 @@ Latents latents_of(const VideoVaeConfig& vae, const Plan& plan) {
   return {whole * ceil_div(chunk, factor) + ceil_div(rest, factor), plan.height / vae.spatial.downscale(), plan.width / vae.spatial.downscale()};
 }
 
-/// Elements alive at once in a residual block: its input, what the norm made of it, and that through the activation or the
-/// convolution.
-constexpr double kAlive = 3.0;
+/// Values alive at once around a residual block's first norm and convolution, measured with the ledger: float32, bfloat16, and one
+/// picture alone in bfloat16, which another convolution takes.
+double values_alive(uint64_t element_bytes, int64_t pictures) {
+  if (element_bytes >= 4) return 3.5;
+  return pictures == 1 ? 5.5 : 4.1;
+}
 
 /// Widths of the levels from latents to pixels: {entering, leaving}; the first block of a level still has the level below's width.
-double spatial_peak(const VideoVaeConfig& vae, const Latents& z, int64_t pictures) {
+double spatial_peak(const VideoVaeConfig& vae, const Latents& z, int64_t pictures, uint64_t element_bytes) {
   const auto& channels = vae.spatial.block_out_channels;
   double most = 0;
   int64_t entering = channels.back();
   double pixels = static_cast<double>(z.height * z.width);
   for (size_t i = channels.size(); i-- > 0;) {
-    most = std::max(most, kAlive * static_cast<double>(std::max(entering, channels[i])) * pixels);
+    most = std::max(most, static_cast<double>(std::max(entering, channels[i])) * pixels);
     entering = channels[i];
     pixels *= 4;
   }
-  return most * static_cast<double>(pictures);
+  return most * static_cast<double>(pictures) * values_alive(element_bytes, pictures);
 }
 
-double temporal_peak(const VideoVaeConfig& vae, const Latents& z, int64_t frames) {
+double temporal_peak(const VideoVaeConfig& vae, const Latents& z, int64_t frames, uint64_t element_bytes) {
   const auto& t = vae.temporal;
   const size_t levels = t.channel_multipliers.size();
   const double area = static_cast<double>(z.height * z.width);
@@ -54,7 +57,7 @@ double temporal_peak(const VideoVaeConfig& vae, const Latents& z, int64_t frames
   for (size_t i = levels; i-- > 0;) {
     const int64_t entering = t.width(std::min(i + 1, levels - 1));
     // Causal convolutions work on a copy with two frames more in front.
-    most = std::max(most, (kAlive * time + 2) * static_cast<double>(std::max(entering, t.width(i))) * area);
+    most = std::max(most, (values_alive(element_bytes, 2) * time + 2) * static_cast<double>(std::max(entering, t.width(i))) * area);
     if (i > 0 && t.temporal_downsample[i - 1]) {
       most = std::max(most, (5 * time + 2) * static_cast<double>(t.width(i)) * area);  // twice the channels, and once more in order
       time *= 2;
@@ -63,13 +66,14 @@ double temporal_peak(const VideoVaeConfig& vae, const Latents& z, int64_t frames
   return most;
 }
 
-/// Elements for each row and channel of a block at its widest: in the MLP its input, the sum so far, the norm and the hidden layer
-/// before and after the activation; in the attention queries, keys and values in the model's dtype and in float32 while they are normed.
-double block_peak(const models::STDiT3Config& c, uint64_t element_bytes) {
-  const double mlp = 3.0 + 2.0 * c.mlp_ratio;
-  const double wide = 4.0 / static_cast<double>(std::min<uint64_t>(4, element_bytes));
-  const double attention = c.qk_norm ? 7.0 + 2.0 * wide : 8.0;
-  return std::max(mlp, attention);
+/// Values alive for each row and channel of a block at its widest, measured with the ledger at STDiT3-XL/2's width: the MLP holds its
+/// input and sum, the norm and the hidden layer before and after the activation; attention along time holds queries, keys and values
+/// in the model's dtype and in float32, and again in another order where there are several clips.
+double block_peak(const models::STDiT3Config& c, uint64_t element_bytes, bool has_time, bool has_several) {
+  const double mlp = 5.0 + 2.0 * c.mlp_ratio;
+  if (!has_time) return mlp;
+  const double along_time = element_bytes >= 4 ? (has_several ? 15.0 : 12.0) : (has_several ? 17.1 : 14.1);
+  return std::max(mlp, along_time);
 }
 
 uint64_t bytes_of(double elements, uint64_t element_bytes) { return static_cast<uint64_t>(elements * static_cast<double>(element_bytes)); }
@@ -117,8 +121,23 @@ std::optional<Plan> nearest_fit(const ModelSizes& sizes, const Plan& plan, uint6
 
 }  // namespace
 
-uint64_t MemoryEstimate::together() const { return weights + std::max({text, denoise, decode}) + scratch + output; }
-uint64_t MemoryEstimate::one_by_one() const { return largest_part + scratch + output; }
+namespace {
+
+constexpr uint64_t kRuntimeScratch = uint64_t{64} << 20;  // thread pools, packed weights of one layer
+
+/// With what operators allocate where no ledger sees it: convolutions reorder their input and output, products pack little.
+uint64_t with_scratch_denoise(uint64_t bytes) { return bytes + bytes / 6 + kRuntimeScratch; }
+uint64_t with_scratch_decode(uint64_t bytes) { return 2 * bytes + kRuntimeScratch; }
+
+}  // namespace
+
+uint64_t MemoryEstimate::together() const {
+  return text_weights + transformer_weights + vae_weights + output + std::max({text, with_scratch_denoise(denoise), with_scratch_decode(decode)});
+}
+
+uint64_t MemoryEstimate::one_by_one() const {
+  return output + std::max({text_weights + text, transformer_weights + with_scratch_denoise(denoise), vae_weights + with_scratch_decode(decode)});
+}
 
 MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
   const Latents z = latents_of(sizes.vae, plan);
@@ -126,33 +145,29 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
   const auto batch = static_cast<double>(plan.batch), branches = plan.is_guided() ? 2.0 : 1.0;
   const auto width = static_cast<double>(model.hidden_size);
   const double patches = static_cast<double>(ceil_div(z.height, model.patch_size[1]) * ceil_div(z.width, model.patch_size[2]));
-  const double rows = batch * branches * static_cast<double>(ceil_div(z.frames, model.patch_size[0])) * patches;
+  const int64_t frames = ceil_div(z.frames, model.patch_size[0]);
+  const double rows = batch * branches * static_cast<double>(frames) * patches;
   const auto tokens = static_cast<double>(model.model_max_length);
-  // The sampler holds noise, the current latents, both branches' velocities and the next latents, in float32.
-  const double latents = 4.0 * (4.0 + 3.0 * branches) * batch * static_cast<double>(z.elements(model.in_channels));
+  // Current latents, and those of every branch in float32 and in the model's dtype.
+  const double latents = 4.0 * (1.0 + 2.0 * branches) * batch * static_cast<double>(z.elements(model.in_channels));
 
   MemoryEstimate e;
   const double captions = batch * branches * tokens * width * (1.0 + 4.0 * static_cast<double>(model.depth));
-  const double tables = 4.0 * patches * width;
-  e.denoise = bytes_of(rows * width * block_peak(model, sizes.element_bytes) + captions + tables, sizes.element_bytes) + static_cast<uint64_t>(latents);
+  const double alive = block_peak(model, sizes.element_bytes, frames > 1, batch * branches > 1.0);
+  e.denoise = bytes_of(rows * width * alive + captions, sizes.element_bytes) + static_cast<uint64_t>(latents);
 
   const int64_t chunk = sizes.vae.micro_frame_size > 0 ? std::min(sizes.vae.micro_frame_size, plan.num_frames) : plan.num_frames;
   const int64_t at_once = std::min(sizes.vae.micro_batch_size, chunk);
-  const double between = static_cast<double>(sizes.vae.temporal.in_out_channels * (chunk + 4) * z.height * z.width);
-  // Frames on their way to 8 bits: the decoder's, then in float32.
-  const double picture = 3.0 * static_cast<double>(at_once * plan.height * plan.width);
-  const double decode = std::max(temporal_peak(sizes.vae, z, chunk), spatial_peak(sizes.vae, z, at_once)) + 2 * between;
-  e.decode = bytes_of(decode + picture, sizes.element_bytes) + static_cast<uint64_t>(4.0 * batch * static_cast<double>(z.elements(model.in_channels)));
+  const double between = 2.0 * static_cast<double>(sizes.vae.temporal.in_out_channels * (chunk + 4) * z.height * z.width);
+  const double peak = std::max(temporal_peak(sizes.vae, z, chunk, sizes.element_bytes), spatial_peak(sizes.vae, z, at_once, sizes.element_bytes));
+  e.decode = bytes_of(peak + between, sizes.element_bytes) + static_cast<uint64_t>(4.0 * batch * static_cast<double>(z.elements(model.in_channels)));
 
   const auto& t5 = sizes.text_encoder;
   const double inner = static_cast<double>(t5.num_heads * t5.d_kv);
   e.text = bytes_of(tokens * (4.0 * static_cast<double>(t5.d_model) + 3.0 * static_cast<double>(t5.d_ff) + 4.0 * inner), sizes.element_bytes) +
            static_cast<uint64_t>(3.0 * 4.0 * tokens * tokens * static_cast<double>(t5.num_heads));
 
-  e.weights = sizes.transformer_bytes + sizes.vae_bytes + sizes.text_bytes;
-  e.largest_part = std::max({sizes.text_bytes + e.text, sizes.transformer_bytes + e.denoise, sizes.vae_bytes + e.decode});
-  // Convolutions and products reorder what they read and write; packed weights of one layer.
-  e.scratch = std::max(e.denoise, e.decode) / 6 + (uint64_t{32} << 20);
+  e.text_weights = sizes.text_bytes, e.transformer_weights = sizes.transformer_bytes, e.vae_weights = sizes.vae_bytes;
   e.output = 3 * static_cast<uint64_t>(plan.num_frames * plan.height) * static_cast<uint64_t>(plan.width);
   return e;
 }

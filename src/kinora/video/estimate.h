@@ -19,17 +19,14 @@ struct ModelSizes {
   uint64_t element_bytes = 4;                                     ///< of the run's dtype
 };
 
-/// Bytes of each phase beside weights, counted as the ledger counts; scratch is what operators take behind it.
 struct MemoryEstimate {
-  uint64_t text = 0, denoise = 0, decode = 0;  ///< activations and caches at their peak, latents included
-  uint64_t scratch = 0;
-  uint64_t weights = 0;        ///< all parts together
-  uint64_t largest_part = 0;   ///< when each part's weights are freed before the next is loaded: the largest of a part with its phase
-  uint64_t output = 0;         ///< frames that wait for the writer
+  uint64_t text = 0, denoise = 0, decode = 0;  ///< activations and caches of each phase at their peak, as the ledger counts them
+  uint64_t text_weights = 0, transformer_weights = 0, vae_weights = 0;
+  uint64_t output = 0;  ///< frames that wait for the writer
 
-  /// Everything loaded at once.
+  /// Every part loaded at once; with what operators take behind the ledger.
   uint64_t together() const;
-  /// One part at a time.
+  /// Each part's weights freed before the next is loaded.
   uint64_t one_by_one() const;
 };
 
