@@ -5,7 +5,7 @@ PROMPT ?= a red ball moves to the right on grass
 TEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test build deps install bench check fuzz clean
+.PHONY: help demo test configure build deps install bench check fuzz clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,16 +13,19 @@ help: ## this list
 deps: ## install what is missing (Debian packages, LibTorch)
 	@deps/install.sh
 
-build: deps ## compile the program: build/kinora
+configure: deps
 	@cmake -G Ninja -B $(BUILD) -DCMAKE_BUILD_TYPE=Release >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
 	@rm -f $(BUILD).log
-	@cmake --build $(BUILD)
+
+build: configure ## compile the program: build/kinora
+	@cmake --build $(BUILD) --target kinora
 
 demo: build ## make a clip from a prompt with the built-in model: demo.mp4
 	$(BUILD)/kinora generate "$(PROMPT)" --output demo.mp4
 	@echo "demo: wrote demo.mp4"
 
-test: build ## build and run every test
+test: configure ## build and run every test
+	@cmake --build $(BUILD)
 	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error $(TEST_ARGS)
 
 install: build ## install the program under PREFIX (/usr/local)
