@@ -9,7 +9,7 @@ namespace kinora::cli {
 namespace {
 
 struct Options {
-  std::string config, output;
+  std::string config, output, from;
   int64_t threads = 0;
 };
 
@@ -21,6 +21,7 @@ void add_train(CLI::App& app, Action& action) {
   c->footer("Example: kinora train configs/shapes.json --output run");
   c->add_option("config", o->config, "the training's JSON file")->required();
   c->add_option("-o,--output", o->output, "folder of checkpoints; the model appears in its folder model")->required();
+  c->add_option("--from", o->from, "model folder to go on from: its autoencoder is kept, the rest trains on");
   add_threads(*c, o->threads);
   c->callback([o, &action] {
     action = [o](Context& context) {
@@ -28,6 +29,7 @@ void add_train(CLI::App& app, Action& action) {
       const auto config = train::ShapesConfig::from_json(read_json_file(o->config), o->config);
       train::ShapesOptions options;
       options.folder = o->output;
+      options.from = o->from;
       options.progress = &std::cerr;
       options.cancel = context.cancel;
       train::train_shapes(config, options);

@@ -33,6 +33,16 @@ NamedTensors in_dtype(const NamedTensors& tensors, at::ScalarType dtype) {
   return out;
 }
 
+/// The autoencoder of a model folder, in place of training one.
+NamedTensors autoencoder_of(const fs::path& folder, models::VideoVaeConfig& vae) {
+  const fs::path config = folder / "vae/config.json";
+  vae = models::VideoVaeConfig::from_json(read_json_file(config), config.string());
+  NamedTensors tensors;
+  const Checkpoint weights(folder / "vae");
+  for (const auto& [name, tensor] : weights.tensors()) tensors.emplace_back(name, load_tensor(tensor, at::kFloat));
+  return tensors;
+}
+
 /// The weights of a finished stage, or what `make` returns; `vae` is what the file says, or what `make` has made of it.
 template <typename Make>
 NamedTensors stage_weights(const ShapesContext& context, const std::string& stage, models::VideoVaeConfig& vae, Make make) {
@@ -138,8 +148,11 @@ void train_shapes(const ShapesConfig& config, const ShapesOptions& options) {
   const ShapesContext context{config, options};
   models::VideoVaeConfig vae = config.vae;
   for (const char* stage : {"spatial", "temporal"}) make_folder(options.folder / stage);
-  const NamedTensors spatial = stage_weights(context, "spatial", vae, [&] { return train_spatial(context, vae); });
-  const NamedTensors whole = stage_weights(context, "temporal", vae, [&] { return train_temporal(context, vae, spatial); });
+  const NamedTensors whole = stage_weights(context, "temporal", vae, [&] {
+    if (!options.from.empty()) return autoencoder_of(options.from, vae);
+    const NamedTensors spatial = stage_weights(context, "spatial", vae, [&] { return train_spatial(context, vae); });
+    return train_temporal(context, vae, spatial);
+  });
   const auto trained = train_denoiser(context, vae, whole);
   export_shapes(config, options.folder / "model", vae, whole, trained.text_encoder, trained.transformer);
   log_info(concat("the model is in ", (options.folder / "model").string()));

@@ -51,6 +51,7 @@ struct ShapesConfig {
 
 struct ShapesOptions {
   std::filesystem::path folder;     ///< checkpoints, caches and, at the end, `model/`
+  std::filesystem::path from;       ///< a model of the same config to go on from: its autoencoder is kept, the rest trains on; or empty
   at::Device device = at::kCPU;
   std::ostream* progress = nullptr;
   std::stop_token cancel;

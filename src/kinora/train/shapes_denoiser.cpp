@@ -6,6 +6,7 @@
 #include "kinora/base/progress.h"
 #include "kinora/diffusion/rflow.h"
 #include "kinora/models/open_sora/stdit3.h"
+#include "kinora/nn/load.h"
 #include "kinora/tensor/random.h"
 #include "kinora/text/tokenizer_json.h"
 #include "kinora/train/shapes_data.h"
@@ -63,8 +64,12 @@ TrainedDenoiser train_denoiser(const ShapesContext& context, const models::Video
   text_optimizer.lr *= config.text_lr_factor;
   text_optimizer.muon_lr = 0;
   const auto seed = static_cast<uint64_t>(config.seed);
-  Trainable text_trainable(encoder.params(), init_weights(encoder.params(), seed + 1), config.dtype, options.device, text_optimizer);
-  Trainable trainable(model.params(), init_weights(model.params(), seed + 2), config.dtype, options.device, stage.optimizer);
+  const auto start = [&](const Params& params, const char* part, uint64_t part_seed) {
+    if (options.from.empty()) return init_weights(params, part_seed);
+    return load_weights(params, Checkpoint(options.from / part));
+  };
+  Trainable text_trainable(encoder.params(), start(encoder.params(), "text_encoder", seed + 1), config.dtype, options.device, text_optimizer);
+  Trainable trainable(model.params(), start(model.params(), "transformer", seed + 2), config.dtype, options.device, stage.optimizer);
 
   const auto height = static_cast<double>(config.world.height), width = static_cast<double>(config.world.width);
   const int64_t batch = stage.batch, max_tokens = config.transformer.model_max_length;
