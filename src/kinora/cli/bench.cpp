@@ -18,15 +18,23 @@ struct Options {
 
 int gemm(const Options& o, Context& context) {
   use_threads(o.threads);
-  if (o.sizes.size() != 3 || *std::min_element(o.sizes.begin(), o.sizes.end()) < 1) throw UsageError("--size takes three numbers above zero: rows, columns, inner");
+  if (o.sizes.size() != 3 || *std::min_element(o.sizes.begin(), o.sizes.end()) < 1)
+    throw UsageError("--size takes three numbers above zero: rows, columns, inner");
   const int threads = at::get_num_threads();
   const at::NoGradGuard no_grad;
-  const double flops = 2.0 * static_cast<double>(o.sizes[0]) * static_cast<double>(o.sizes[1]) * static_cast<double>(o.sizes[2]);
-  for (const auto& [dtype, peak] : {std::pair{at::kFloat, peak_float32(threads)}, {at::kBFloat16, peak_bfloat16(threads)}}) {
+  const double flops =
+      2.0 * static_cast<double>(o.sizes[0]) * static_cast<double>(o.sizes[1]) * static_cast<double>(o.sizes[2]);
+  for (const auto& [dtype, peak] :
+       {std::pair{at::kFloat, peak_float32(threads)}, {at::kBFloat16, peak_bfloat16(threads)}}) {
     if (context.cancel.stop_requested()) throw CancelledError();
-    const at::Tensor x = at::randn({o.sizes[0], o.sizes[2]}, dtype), w = at::randn({o.sizes[1], o.sizes[2]}, dtype), bias = at::zeros({o.sizes[1]}, dtype);
+    const at::Tensor x = at::randn({o.sizes[0], o.sizes[2]}, dtype), w = at::randn({o.sizes[1], o.sizes[2]}, dtype),
+                     bias = at::zeros({o.sizes[1]}, dtype);
     const double seconds = best_seconds([&] { at::linear(x, w, bias); }, o.repeats);
-    Json line{{"bench", "gemm"}, {"dtype", c10::toString(dtype)}, {"threads", threads}, {"size", o.sizes}, {"gflops", flops / seconds * 1e-9}};
+    Json line{{"bench", "gemm"},
+              {"dtype", c10::toString(dtype)},
+              {"threads", threads},
+              {"size", o.sizes},
+              {"gflops", flops / seconds * 1e-9}};
     if (peak > 0) line["peak_gflops"] = peak * 1e-9, line["share_of_peak"] = flops / seconds / peak;
     print_json(line);
   }
@@ -42,7 +50,9 @@ void add_bench(CLI::App& app, Action& action) {
   CLI::App* c = bench->add_subcommand("gemm", "matrix products in float32 and bfloat16, and the processor's limit");
   c->footer("Example: kinora bench gemm --size 10240 4608 1152");
   c->add_option("--size", o->sizes, "rows, columns, inner")->expected(3)->capture_default_str();
-  c->add_option("--repeats", o->repeats, "the best of so many counts")->check(CLI::Range(1, 10000))->capture_default_str();
+  c->add_option("--repeats", o->repeats, "the best of so many counts")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
   add_threads(*c, o->threads);
   c->callback([o, &action] { action = [o](Context& context) { return gemm(*o, context); }; });
   add_bench_ops(*bench, action);

@@ -30,7 +30,9 @@ double best_seconds(const Work& work, int64_t times, double least_s = 0.05) {
   const auto calls = static_cast<int64_t>(std::max(1.0, least_s / std::max(once, 1e-7)));
   double best = once;
   for (int64_t i = 0; i < times; ++i) {
-    best = std::min(best, seconds_of([&] { for (int64_t c = 0; c < calls; ++c) work(); }) / static_cast<double>(calls));
+    best = std::min(best, seconds_of([&] {
+                            for (int64_t c = 0; c < calls; ++c) work();
+                          }) / static_cast<double>(calls));
   }
   return best;
 }

@@ -34,8 +34,11 @@ struct Tally {
     shape += s.shape, colour += s.colour, motion += s.motion, background += s.background, all += s.all();
   }
   Json to_json() const {
-    const auto share = [this](int64_t right) { return clips > 0 ? static_cast<double>(right) / static_cast<double>(clips) : 0.0; };
-    return {{"clips", clips}, {"colour", share(colour)}, {"shape", share(shape)}, {"motion", share(motion)}, {"background", share(background)}, {"all", share(all)}};
+    const auto share = [this](int64_t right) {
+      return clips > 0 ? static_cast<double>(right) / static_cast<double>(clips) : 0.0;
+    };
+    return {{"clips", clips},          {"colour", share(colour)},         {"shape", share(shape)},
+            {"motion", share(motion)}, {"background", share(background)}, {"all", share(all)}};
   }
 };
 
@@ -73,7 +76,8 @@ Json check_judge(const world::WorldConfig& config, const std::vector<world::Scen
 int builtin(Options& o, Context& context) {
   o.seed = parse_seed(o.seed_text);
   use_threads(o.threads);
-  if (o.count < 0 || o.count > 100000) throw UsageError(concat("--count cannot be ", o.count), "choose 1 to 100000, or 0 for every combination");
+  if (o.count < 0 || o.count > 100000)
+    throw UsageError(concat("--count cannot be ", o.count), "choose 1 to 100000, or 0 for every combination");
   video::PipelineOptions options = pipeline_options(o.model, &context.ledger);
   const world::WorldConfig config = read_world(options.paths.model / "world.json");
   const world::Split split = parse_split(o.split);
@@ -89,7 +93,8 @@ int builtin(Options& o, Context& context) {
   std::vector<std::string> captions;
   double iou = 0;
   constexpr size_t kAtOnce = 8, kShown = 24;
-  ProgressOptions line{.label = "judge", .total = static_cast<int64_t>(count), .unit = "clip", .is_terminal = is_terminal(2)};
+  ProgressOptions line{
+      .label = "judge", .total = static_cast<int64_t>(count), .unit = "clip", .is_terminal = is_terminal(2)};
   Progress progress(std::cerr, line);
   const double seconds = seconds_of([&] {
     for (size_t first = 0; first < count; first += kAtOnce) {
@@ -109,9 +114,19 @@ int builtin(Options& o, Context& context) {
         tally.add(score);
         iou += verdict.iou;
         if (o.each) {
-          print_json({{"bench", "clip"}, {"prompt", request.prompts[i]}, {"seed", *request.seed + i}, {"shape", verdict.shape}, {"colour", verdict.colour},
-                      {"motion", verdict.motion}, {"background", verdict.background}, {"right", score.all()}, {"presence", verdict.presence},
-                      {"single", verdict.single}, {"iou", verdict.iou}, {"sharpness", verdict.sharpness}, {"worst_step_px", verdict.worst_step_px}});
+          print_json({{"bench", "clip"},
+                      {"prompt", request.prompts[i]},
+                      {"seed", *request.seed + i},
+                      {"shape", verdict.shape},
+                      {"colour", verdict.colour},
+                      {"motion", verdict.motion},
+                      {"background", verdict.background},
+                      {"right", score.all()},
+                      {"presence", verdict.presence},
+                      {"single", verdict.single},
+                      {"iou", verdict.iou},
+                      {"sharpness", verdict.sharpness},
+                      {"worst_step_px", verdict.worst_step_px}});
         }
         if (!o.sheet.empty() && shown.size() < kShown) {
           shown.push_back(clips[i].frames);
@@ -122,7 +137,11 @@ int builtin(Options& o, Context& context) {
     }
   });
   progress.finish();
-  const video::Plan plan = [&] { video::Request r = o.request; r.prompts = {"a"}; return pipeline.plan(r); }();
+  const video::Plan plan = [&] {
+    video::Request r = o.request;
+    r.prompts = {"a"};
+    return pipeline.plan(r);
+  }();
   Json summary = tally.to_json();
   summary["bench"] = "builtin";
   summary["model"] = pipeline.folder().name;

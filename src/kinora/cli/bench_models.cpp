@@ -25,7 +25,8 @@ struct Options {
 };
 
 void check_positive(const char* what, const std::vector<int64_t>& sizes) {
-  if (sizes.size() != 3 || *std::min_element(sizes.begin(), sizes.end()) < 1) throw UsageError(concat(what, " takes three numbers above zero: frames, height, width"));
+  if (sizes.size() != 3 || *std::min_element(sizes.begin(), sizes.end()) < 1)
+    throw UsageError(concat(what, " takes three numbers above zero: frames, height, width"));
 }
 
 ResidentWeights random_weights(const Params& params, at::ScalarType dtype) {
@@ -61,7 +62,8 @@ int dit(const Options& o, Context& context) {
 
   const auto patches = [](int64_t size) { return (size + 1) / 2; };
   const int64_t rows = o.batch * o.latent[0] * patches(o.latent[1]) * patches(o.latent[2]);
-  const Tensor x = at::randn({rows, config.hidden_size}, dtype), w = at::randn({config.mlp_size(), config.hidden_size}, dtype);
+  const Tensor x = at::randn({rows, config.hidden_size}, dtype),
+               w = at::randn({config.mlp_size(), config.hidden_size}, dtype);
   const double gemm_flops = 2.0 * static_cast<double>(rows * config.hidden_size * config.mlp_size());
   const double flops = models::stdit3_flops(config, o.latent[0], o.latent[1], o.latent[2], o.text_tokens, o.batch);
   const auto forward = [&] { model.forward(run, in); };
@@ -77,9 +79,20 @@ int dit(const Options& o, Context& context) {
     best_gemm = std::min(best_gemm, best_seconds(gemm, 1, 0.2));
   }
   const double floor = flops / (gemm_flops / best_gemm);
-  print_json({{"bench", "dit"}, {"model", "STDiT3-XL/2"}, {"layers", o.layers}, {"latent", o.latent}, {"batch", o.batch}, {"text_tokens", o.text_tokens},
-              {"dtype", c10::toString(dtype)}, {"threads", at::get_num_threads()}, {"seconds", best}, {"gflop", flops * 1e-9}, {"gflops", flops / best * 1e-9},
-              {"gemm_gflops", gemm_flops / best_gemm * 1e-9}, {"ratio_to_gemm_floor", best / floor}, {"activation_bytes", activations},
+  print_json({{"bench", "dit"},
+              {"model", "STDiT3-XL/2"},
+              {"layers", o.layers},
+              {"latent", o.latent},
+              {"batch", o.batch},
+              {"text_tokens", o.text_tokens},
+              {"dtype", c10::toString(dtype)},
+              {"threads", at::get_num_threads()},
+              {"seconds", best},
+              {"gflop", flops * 1e-9},
+              {"gflops", flops / best * 1e-9},
+              {"gemm_gflops", gemm_flops / best_gemm * 1e-9},
+              {"ratio_to_gemm_floor", best / floor},
+              {"activation_bytes", activations},
               {"peak_resident_bytes", peak_resident_bytes()}});
   return 0;
 }
@@ -98,15 +111,24 @@ int vae(const Options& o, Context& context) {
   const Tensor latents = at::randn({1, model.latent_channels(), t, h, w}, dtype);
   const Tensor pixels = o.encode ? at::rand({1, 3, o.clip[0], o.clip[1], o.clip[2]}, dtype) : Tensor();
   const auto work = [&] {
-    if (o.encode) model.encode(run, pixels); else model.decode_chunks(run, latents, o.clip[0], [](const Tensor&, int64_t) {});
+    if (o.encode)
+      model.encode(run, pixels);
+    else
+      model.decode_chunks(run, latents, o.clip[0], [](const Tensor&, int64_t) {});
   };
   context.ledger.reset_peaks();
   const uint64_t before = context.ledger.current(MemoryKind::activations);
   double best = HUGE_VAL;
   for (int64_t i = 0; i < o.repeats; ++i) best = std::min(best, seconds_of(work));
-  print_json({{"bench", "vae"}, {"work", o.encode ? "encode" : "decode"}, {"clip", o.clip}, {"dtype", c10::toString(dtype)}, {"threads", at::get_num_threads()},
-              {"seconds", best}, {"frames_per_s", static_cast<double>(o.clip[0]) / best},
-              {"activation_bytes", context.ledger.peak(MemoryKind::activations) - before}, {"peak_resident_bytes", peak_resident_bytes()}});
+  print_json({{"bench", "vae"},
+              {"work", o.encode ? "encode" : "decode"},
+              {"clip", o.clip},
+              {"dtype", c10::toString(dtype)},
+              {"threads", at::get_num_threads()},
+              {"seconds", best},
+              {"frames_per_s", static_cast<double>(o.clip[0]) / best},
+              {"activation_bytes", context.ledger.peak(MemoryKind::activations) - before},
+              {"peak_resident_bytes", peak_resident_bytes()}});
   return 0;
 }
 
@@ -116,7 +138,9 @@ void add_bench_models(CLI::App& bench, Action& action) {
   auto o = std::make_shared<Options>();
   const auto common = [&](CLI::App* c, int (*work)(const Options&, Context&)) {
     c->add_option("--dtype", o->dtype, "bfloat16, float32 or auto")->capture_default_str();
-    c->add_option("--repeats", o->repeats, "the best of so many counts")->check(CLI::Range(1, 10000))->capture_default_str();
+    c->add_option("--repeats", o->repeats, "the best of so many counts")
+        ->check(CLI::Range(1, 10000))
+        ->capture_default_str();
     add_threads(*c, o->threads);
     c->callback([o, work, &action] { action = [o, work](Context& context) { return work(*o, context); }; });
   };
@@ -125,7 +149,9 @@ void add_bench_models(CLI::App& bench, Action& action) {
   d->add_option("--latent", o->latent, "latent frames, height, width")->expected(3)->capture_default_str();
   d->add_option("--batch", o->batch, "rows; a guided clip has 2")->check(CLI::Range(1, 1024))->capture_default_str();
   d->add_option("--layers", o->layers, "pairs of blocks")->check(CLI::Range(1, 1000))->capture_default_str();
-  d->add_option("--text-tokens", o->text_tokens, "tokens of each caption")->check(CLI::Range(1, 300))->capture_default_str();
+  d->add_option("--text-tokens", o->text_tokens, "tokens of each caption")
+      ->check(CLI::Range(1, 300))
+      ->capture_default_str();
   common(d, dit);
   CLI::App* v = bench.add_subcommand("vae", "Open-Sora 1.2's video autoencoder");
   v->footer("Example: kinora bench vae --clip 17 256 256");

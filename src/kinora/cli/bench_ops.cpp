@@ -26,24 +26,28 @@ struct Options {
 
 struct Case {
   const char* name;
-  double flops;  ///< 0: bytes are what counts
+  double flops;     ///< 0: bytes are what counts
   double elements;  ///< read and written, in the run's dtype
   std::function<Tensor()> work;
 };
 
-constexpr int64_t kBatch = 2, kFrames = 5, kRows = 256, kWidth = 1152, kHeads = 16, kHead = 72, kHidden = 4608, kText = 300;
+constexpr int64_t kBatch = 2, kFrames = 5, kRows = 256, kWidth = 1152, kHeads = 16, kHead = 72, kHidden = 4608,
+                  kText = 300;
 constexpr double kTokens = kBatch * kFrames * kRows;
 
 std::vector<Case> cases(at::ScalarType dtype) {
   const auto randn = [dtype](at::IntArrayRef shape) { return at::randn(shape, dtype); };
-  const Tensor x = randn({kBatch, kFrames, kRows, kWidth}), y = randn(x.sizes()), hidden = randn({kBatch, kFrames, kRows, kHidden});
+  const Tensor x = randn({kBatch, kFrames, kRows, kWidth}), y = randn(x.sizes()),
+               hidden = randn({kBatch, kFrames, kRows, kHidden});
   const Tensor w = randn({kHidden, kWidth}), bias = randn({kHidden});
   const Tensor scale = randn({kBatch, 1, 1, kWidth}), shift = randn(scale.sizes());
   const Tensor q = randn({kBatch * kFrames, kHeads, kRows, kHead}), k = randn(q.sizes()), v = randn(q.sizes());
   const Tensor norm = randn({kHead}), cos = randn({kRows, kHead / 2}), sin = randn({kRows, kHead / 2});
   const Tensor q_all = randn({kBatch, kHeads, kFrames * kRows, kHead}), text = randn({kHeads, kBatch * kText, kHead});
-  const Tensor picture = randn({4, 256, 64, 64}), group = randn({256}), w2 = randn({256, 256, 3, 3}), clip = randn({1, 128, 20, 32, 32}), w3 = randn({128, 128, 3, 3, 3});
-  const Tensor latents = randn({kBatch, 4, kFrames, 32, 32}), patch = randn({kWidth, 4, 1, 2, 2}), patch_bias = randn({kWidth});
+  const Tensor picture = randn({4, 256, 64, 64}), group = randn({256}), w2 = randn({256, 256, 3, 3}),
+               clip = randn({1, 128, 20, 32, 32}), w3 = randn({128, 128, 3, 3, 3});
+  const Tensor latents = randn({kBatch, 4, kFrames, 32, 32}), patch = randn({kWidth, 4, 1, 2, 2}),
+               patch_bias = randn({kWidth});
   const double size = kTokens * kWidth;
   return {
       {"linear", 2 * size * kHidden, 0, [=] { return ops::linear(x, w, bias); }},
@@ -53,11 +57,21 @@ std::vector<Case> cases(at::ScalarType dtype) {
       {"rms_norm", 0, 2 * size, [=] { return ops::rms_norm(q, norm, 1e-6); }},
       {"qk_norm_rotary", 0, 2 * size, [=] { return ops::qk_norm_rotary(q, norm, std::nullopt, 1e-6, cos, sin); }},
       {"attention", 4 * size * kRows, 0, [=] { return ops::attention(q, k, v); }},
-      {"attention_packed", 4 * size * kText, 0, [=] { return ops::attention_packed(q_all, text, text, {kText, kText}); }},
+      {"attention_packed", 4 * size * kText, 0,
+       [=] {
+         return ops::attention_packed(q_all, text, text, {kText, kText});
+       }},
       {"add_residual", 0, 3 * size, [=] { return ops::add_residual(x, y, scale); }},
-      {"group_norm", 0, 2.0 * 4 * 256 * 64 * 64, [=] { return ops::group_norm(picture, 32, group, group, 1e-6, ops::Activation::silu); }},
-      {"conv2d", 2.0 * 4 * 256 * 64 * 64 * 256 * 9, 0, [=] { return ops::conv(picture, w2, std::nullopt, {1, 1}, {1, 1}); }},
-      {"conv3d", 2.0 * 128 * 20 * 32 * 32 * 128 * 27, 0, [=] { return ops::conv(clip, w3, std::nullopt, {1, 1, 1}, {1, 1, 1}); }},
+      {"group_norm", 0, 2.0 * 4 * 256 * 64 * 64,
+       [=] { return ops::group_norm(picture, 32, group, group, 1e-6, ops::Activation::silu); }},
+      {"conv2d", 2.0 * 4 * 256 * 64 * 64 * 256 * 9, 0,
+       [=] {
+         return ops::conv(picture, w2, std::nullopt, {1, 1}, {1, 1});
+       }},
+      {"conv3d", 2.0 * 128 * 20 * 32 * 32 * 128 * 27, 0,
+       [=] {
+         return ops::conv(clip, w3, std::nullopt, {1, 1, 1}, {1, 1, 1});
+       }},
       {"patchify", 2.0 * kTokens * kWidth * 16, 0, [=] { return ops::patchify(latents, patch, patch_bias); }},
   };
 }
@@ -78,9 +92,14 @@ int bench_ops(const Options& o, Context& context) {
     if (!o.names.empty() && std::find(o.names.begin(), o.names.end(), c.name) == o.names.end()) continue;
     if (context.cancel.stop_requested()) throw CancelledError();
     const double seconds = best_seconds(c.work, o.repeats);
-    Json line{{"bench", "op"}, {"op", c.name}, {"dtype", c10::toString(dtype)}, {"threads", at::get_num_threads()}, {"ms", seconds * 1e3}};
+    Json line{{"bench", "op"},
+              {"op", c.name},
+              {"dtype", c10::toString(dtype)},
+              {"threads", at::get_num_threads()},
+              {"ms", seconds * 1e3}};
     if (c.flops > 0) line["gflops"] = c.flops / seconds * 1e-9;
-    if (c.elements > 0) line["gbytes_per_s"] = c.elements * static_cast<double>(c10::elementSize(dtype)) / seconds * 1e-9;
+    if (c.elements > 0)
+      line["gbytes_per_s"] = c.elements * static_cast<double>(c10::elementSize(dtype)) / seconds * 1e-9;
     print_json(line);
   }
   return 0;
@@ -94,7 +113,9 @@ void add_bench_ops(CLI::App& bench, Action& action) {
   c->footer("Example: kinora bench op attention linear --dtype bfloat16");
   c->add_option("names", o->names, "operators; none: all");
   c->add_option("--dtype", o->dtype, "bfloat16, float32 or auto")->capture_default_str();
-  c->add_option("--repeats", o->repeats, "the best of so many counts")->check(CLI::Range(1, 10000))->capture_default_str();
+  c->add_option("--repeats", o->repeats, "the best of so many counts")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
   add_threads(*c, o->threads);
   c->callback([o, &action] { action = [o](Context& context) { return bench_ops(*o, context); }; });
 }

@@ -13,7 +13,9 @@
 
 namespace kinora::cli {
 
-void add_threads(CLI::App& command, int64_t& threads) { command.add_option("--threads", threads, "threads of the operators (default: one a core)"); }
+void add_threads(CLI::App& command, int64_t& threads) {
+  command.add_option("--threads", threads, "threads of the operators (default: one a core)");
+}
 
 void use_threads(int64_t threads) {
   if (threads < 0 || threads > 1024) throw UsageError(concat("--threads cannot be ", threads), "choose 1 to 1024");
@@ -48,6 +50,8 @@ uint64_t parse_seed(const std::string& text) {
   return seed;
 }
 
-void print_json(const Json& json) { std::cout << json.dump(-1, ' ', true, Json::error_handler_t::replace) << std::endl; }
+void print_json(const Json& json) {
+  std::cout << json.dump(-1, ' ', true, Json::error_handler_t::replace) << std::endl;
+}
 
 }  // namespace kinora::cli

@@ -24,23 +24,31 @@ struct Options {
 };
 
 Json row_of(const std::string& file, const world::Sample& sample) {
-  Json row{{"file", file}, {"caption", sample.caption}, {"shape", sample.scene.shape}, {"colour", sample.scene.colour},
-           {"motion", sample.scene.motion}, {"background", sample.scene.background}};
+  Json row{{"file", file},
+           {"caption", sample.caption},
+           {"shape", sample.scene.shape},
+           {"colour", sample.scene.colour},
+           {"motion", sample.scene.motion},
+           {"background", sample.scene.background}};
   if (!sample.scene.size.empty()) row["size"] = sample.scene.size;
   return row;
 }
 
 int shapes(Options& o, Context& context) {
   o.seed = parse_seed(o.seed_text);
-  if (o.count < 1 || o.count > 1'000'000) throw UsageError(concat("--count cannot be ", o.count), "choose 1 to 1000000");
-  if (o.format != "gif" && o.format != "mp4" && o.format != "png") throw UsageError(concat("the format \"", o.format, "\" is not known"), "choose gif, mp4 or png");
+  if (o.count < 1 || o.count > 1'000'000)
+    throw UsageError(concat("--count cannot be ", o.count), "choose 1 to 1000000");
+  if (o.format != "gif" && o.format != "mp4" && o.format != "png")
+    throw UsageError(concat("the format \"", o.format, "\" is not known"), "choose gif, mp4 or png");
   if (o.format == "mp4") media::require_ffmpeg();
   const world::WorldConfig config = o.config.empty() ? world::WorldConfig{} : read_world(o.config);
   const world::Split split = parse_split(o.split);
   const fs::path folder = o.output;
   std::error_code failed;
   fs::create_directories(folder, failed);
-  if (failed) throw ResourceError(concat("cannot make the folder '", folder.string(), "': ", failed.message()), "choose a folder that can be written");
+  if (failed)
+    throw ResourceError(concat("cannot make the folder '", folder.string(), "': ", failed.message()),
+                        "choose a folder that can be written");
   std::string rows;
   for (int64_t i = 0; i < o.count; ++i) {
     if (context.cancel.stop_requested()) throw CancelledError();

@@ -40,7 +40,8 @@ fs::path file_of(const fs::path& output, int64_t index, size_t clips) {
 /// Writes clips as their frames come: an MP4 while the next frames are decoded, other kinds when the clip is whole.
 class Writer {
  public:
-  Writer(const video::Pipeline& pipeline, const video::Plan& plan, fs::path output) : pipeline_(pipeline), plan_(plan), output_(std::move(output)) {}
+  Writer(const video::Pipeline& pipeline, const video::Plan& plan, fs::path output)
+      : pipeline_(pipeline), plan_(plan), output_(std::move(output)) {}
 
   void add(int64_t index, media::Frames frames) {
     if (index != index_) {
@@ -50,7 +51,8 @@ class Writer {
       if (media::output_kind(path_) == media::OutputKind::kMp4) {
         media::VideoOptions options;
         options.fps = plan_.fps;
-        writer_ = std::make_unique<media::VideoWriter>(path_, frames.height, frames.width, options, pipeline_.metadata(plan_, index));
+        writer_ = std::make_unique<media::VideoWriter>(path_, frames.height, frames.width, options,
+                                                       pipeline_.metadata(plan_, index));
       }
     }
     if (writer_) {
@@ -66,7 +68,10 @@ class Writer {
   void finish() {
     if (index_ < 0) return;
     throw_if_file_was_cut();
-    if (writer_) writer_->commit(); else media::save_clip(path_, frames_, pipeline_.metadata(plan_, index_));
+    if (writer_)
+      writer_->commit();
+    else
+      media::save_clip(path_, frames_, pipeline_.metadata(plan_, index_));
     writer_.reset();
     frames_ = {};
     index_ = -1;
@@ -109,7 +114,9 @@ class Line {
 video::Request complete(Options& o) {
   video::Request request = o.request;
   request.prompts.insert(request.prompts.begin(), o.positional.begin(), o.positional.end());
-  if (request.prompts.empty()) throw UsageError("there is no prompt", "say what the clip shows: kinora generate \"a red ball moves to the right on grass\"");
+  if (request.prompts.empty())
+    throw UsageError("there is no prompt",
+                     "say what the clip shows: kinora generate \"a red ball moves to the right on grass\"");
   for (const std::string& prompt : request.prompts) text::check_prompt(prompt);
   if (!o.frames.empty()) request.num_frames = video::num_frames_of(o.frames);
   if (o.aesthetic || o.motion || o.camera) {
@@ -129,7 +136,8 @@ int generate(Options& o, Context& context) {
   const video::Request request = complete(o);
   use_threads(o.threads);
   const fs::path output = o.output;
-  for (size_t i = 0; i < request.prompts.size(); ++i) media::check_output(file_of(output, static_cast<int64_t>(i), request.prompts.size()));
+  for (size_t i = 0; i < request.prompts.size(); ++i)
+    media::check_output(file_of(output, static_cast<int64_t>(i), request.prompts.size()));
 
   video::Pipeline pipeline = video::Pipeline::load(pipeline_options(o.model, &context.ledger));
   const video::Plan plan = pipeline.plan(request);
@@ -157,10 +165,20 @@ int generate(Options& o, Context& context) {
       std::cout << file.string() << "\n";
       continue;
     }
-    print_json({{"file", file.string()}, {"prompt", plan.prompts[i]}, {"seed", plan.seed + i}, {"model", pipeline.folder().name},
-                {"num_frames", plan.num_frames}, {"height", height}, {"width", width}, {"fps", plan.fps}, {"steps", plan.steps},
-                {"guidance_scale", plan.guidance_scale}, {"dtype", c10::toString(pipeline.dtype())}, {"seconds", seconds},
-                {"peak_resident_bytes", peak_resident_bytes()}, {"peak_counted_bytes", context.ledger.peak_total()}});
+    print_json({{"file", file.string()},
+                {"prompt", plan.prompts[i]},
+                {"seed", plan.seed + i},
+                {"model", pipeline.folder().name},
+                {"num_frames", plan.num_frames},
+                {"height", height},
+                {"width", width},
+                {"fps", plan.fps},
+                {"steps", plan.steps},
+                {"guidance_scale", plan.guidance_scale},
+                {"dtype", c10::toString(pipeline.dtype())},
+                {"seconds", seconds},
+                {"peak_resident_bytes", peak_resident_bytes()},
+                {"peak_counted_bytes", context.ledger.peak_total()}});
   }
   return 0;
 }
@@ -172,14 +190,18 @@ void add_generate(CLI::App& app, Action& action) {
   CLI::App* c = app.add_subcommand("generate", "make a clip from a prompt");
   c->footer("Example: kinora generate \"a blue square moves up on grass\" --seed 7 --output square.mp4");
   c->add_option("prompts", o->positional, "what the clip shows; several prompts give several clips");
-  c->add_option("--prompt", o->request.prompts, "the same as an option")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  c->add_option("--prompt", o->request.prompts, "the same as an option")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   c->add_option("--negative-prompt", o->request.negative_prompt, "what the clip should not show");
   add_model_options(*c, o->model);
   c->add_option("--height", o->request.height, "pixels");
   c->add_option("--width", o->request.width, "pixels");
-  c->add_option("--resolution", o->request.resolution, "144p, 240p, 360p, 480p, 720p, 1080p, 2k, 4k in place of height and width");
+  c->add_option("--resolution", o->request.resolution,
+                "144p, 240p, 360p, 480p, 720p, 1080p, 2k, 4k in place of height and width");
   c->add_option("--aspect-ratio", o->request.aspect_ratio, "height:width with --resolution; 9:16 is landscape");
-  c->add_option("--frames,--num-frames", o->frames, "number of frames, or a length such as 2s, 4s, 16s; 1 makes a picture");
+  c->add_option("--frames,--num-frames", o->frames,
+                "number of frames, or a length such as 2s, 4s, 16s; 1 makes a picture");
   c->add_option("--steps,--num-inference-steps", o->request.steps, "denoising steps");
   c->add_option("--guidance-scale", o->request.guidance_scale, "how strongly the prompt is followed; 1: no guidance");
   c->add_option("--seed", o->seed, "random seed; clip i takes seed + i (default: drawn)");
@@ -189,7 +211,9 @@ void add_generate(CLI::App& app, Action& action) {
   c->add_option("--camera-motion", o->camera, "camera motion that Open-Sora appends");
   c->add_option("--batch", o->request.batch, "clips at a time (default: what fits, at most 8)");
   c->add_option("--memory", o->memory, "most memory of the process, such as 8GB (default: what is free)");
-  c->add_option("-o,--output,--output-path", o->output, ".mp4, .gif, .png, a pattern such as out_%04d.png, or a folder/")->capture_default_str();
+  c->add_option("-o,--output,--output-path", o->output,
+                ".mp4, .gif, .png, a pattern such as out_%04d.png, or a folder/")
+      ->capture_default_str();
   add_threads(*c, o->threads);
   c->add_flag("--json", o->json, "print one JSON line for each clip");
   c->callback([o, &action] { action = [o](Context& context) { return generate(*o, context); }; });

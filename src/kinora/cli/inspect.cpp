@@ -42,18 +42,26 @@ struct Part {
 };
 
 Json to_json(const Part& part, bool with_tensors) {
-  Json json{{"part", part.name}, {"params", part.num_params()}, {"bytes", part.checkpoint.num_bytes()}, {"dtypes", part.dtypes()}, {"tensors", part.checkpoint.tensors().size()}};
+  Json json{{"part", part.name},
+            {"params", part.num_params()},
+            {"bytes", part.checkpoint.num_bytes()},
+            {"dtypes", part.dtypes()},
+            {"tensors", part.checkpoint.tensors().size()}};
   if (!part.config.is_null()) json["config"] = part.config;
   if (!with_tensors) return json;
   json["table"] = Json::array();
   for (const auto& [name, where] : part.checkpoint.tensors()) {
-    json["table"].push_back({{"name", name}, {"dtype", dtype_name(where.entry->dtype)}, {"shape", where.entry->shape}, {"bytes", where.entry->num_bytes()}});
+    json["table"].push_back({{"name", name},
+                             {"dtype", dtype_name(where.entry->dtype)},
+                             {"shape", where.entry->shape},
+                             {"bytes", where.entry->num_bytes()}});
   }
   return json;
 }
 
 void print(const Part& part, bool with_tensors) {
-  std::cout << part.name << ": " << part.num_params() << " parameters in " << part.checkpoint.tensors().size() << " tensors, " << human_bytes(part.checkpoint.num_bytes());
+  std::cout << part.name << ": " << part.num_params() << " parameters in " << part.checkpoint.tensors().size()
+            << " tensors, " << human_bytes(part.checkpoint.num_bytes());
   for (const auto& [dtype, count] : part.dtypes()) std::cout << ", " << count << " " << dtype;
   std::cout << "\n";
   if (!part.config.is_null()) std::cout << part.config.dump(2, ' ', true, Json::error_handler_t::replace) << "\n";
@@ -61,7 +69,8 @@ void print(const Part& part, bool with_tensors) {
   size_t widest = 0;
   for (const auto& [name, where] : part.checkpoint.tensors()) widest = std::max(widest, name.size());
   for (const auto& [name, where] : part.checkpoint.tensors()) {
-    std::cout << "  " << std::left << std::setw(static_cast<int>(widest)) << name << "  " << std::setw(5) << dtype_name(where.entry->dtype) << " " << shape_text(where.entry->shape) << "\n";
+    std::cout << "  " << std::left << std::setw(static_cast<int>(widest)) << name << "  " << std::setw(5)
+              << dtype_name(where.entry->dtype) << " " << shape_text(where.entry->shape) << "\n";
   }
 }
 
@@ -69,7 +78,8 @@ void print(const Part& part, bool with_tensors) {
 std::vector<Part> parts_of(const fs::path& path) {
   std::vector<Part> parts;
   if (!fs::exists(path / "model_index.json")) {
-    parts.emplace_back(path.filename().empty() ? path.parent_path().filename().string() : path.filename().string(), path);
+    parts.emplace_back(path.filename().empty() ? path.parent_path().filename().string() : path.filename().string(),
+                       path);
     return parts;
   }
   const Json json = read_json_file(path / "model_index.json");
@@ -90,7 +100,10 @@ int inspect(const Options& o) {
   uint64_t params = 0, bytes = 0;
   const auto parts = parts_of(o.path);
   for (const Part& part : parts) {
-    if (o.json) print_json(to_json(part, !o.summary)); else print(part, !o.summary);
+    if (o.json)
+      print_json(to_json(part, !o.summary));
+    else
+      print(part, !o.summary);
     params += part.num_params();
     bytes += part.checkpoint.num_bytes();
   }

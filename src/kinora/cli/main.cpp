@@ -80,7 +80,8 @@ int guarded(const Action& action) {
 
 int main(int argc, char** argv) {
   keep_memory();
-  CLI::App app("Kinora makes video from text.\n\n  kinora generate \"a red ball moves to the right on grass\"\n", "kinora");
+  CLI::App app("Kinora makes video from text.\n\n  kinora generate \"a red ball moves to the right on grass\"\n",
+               "kinora");
   app.set_version_flag("--version", "kinora " KINORA_VERSION);
   app.require_subcommand(0, 1);
   app.failure_message(CLI::FailureMessage::simple);

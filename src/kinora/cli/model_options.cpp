@@ -15,7 +15,8 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   command.add_option("--vae", options.vae, "folder of the autoencoder, where it lies apart");
   command.add_option("--text-encoder", options.text_encoder, "folder of the text encoder, where it lies apart");
   command.add_option("--tokenizer", options.tokenizer, "folder of the tokenizer, where it lies apart");
-  command.add_option("--dtype", options.dtype, "bfloat16, float32, or auto (what the processor is fast in)")->capture_default_str();
+  command.add_option("--dtype", options.dtype, "bfloat16, float32, or auto (what the processor is fast in)")
+      ->capture_default_str();
 }
 
 at::ScalarType parse_dtype(const std::string& name) {
@@ -33,7 +34,8 @@ fs::path builtin_model() {
     const fs::path folder = (program.parent_path() / place).lexically_normal();
     if (fs::exists(folder / "model_index.json", failed)) return folder;
   }
-  throw UsageError("the built-in model is not beside the program", "give a model with --model FOLDER, or set KINORA_MODEL");
+  throw UsageError("the built-in model is not beside the program",
+                   "give a model with --model FOLDER, or set KINORA_MODEL");
 }
 
 video::PipelineOptions pipeline_options(const ModelOptions& options, Ledger* ledger) {

@@ -12,7 +12,8 @@ namespace kinora::cli {
 namespace {
 
 constexpr int64_t kRounds = 2'000'000;
-constexpr int kAccumulators = 24;  // enough in flight to hide the latency of two units, and few enough for the registers
+constexpr int kAccumulators =
+    24;  // enough in flight to hide the latency of two units, and few enough for the registers
 
 /// Operations a second of `loop`, which returns how many it did, on each of `threads` threads at once.
 template <typename Loop>
@@ -34,7 +35,9 @@ double rate(int threads, const Loop& loop) {
 
 /// Keeps a result alive without a store in the loop.
 template <typename T>
-void keep(const T& value) { asm volatile("" : : "m"(value) : "memory"); }
+void keep(const T& value) {
+  asm volatile("" : : "m"(value) : "memory");
+}
 
 #if defined(__x86_64__)
 

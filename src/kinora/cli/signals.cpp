@@ -29,9 +29,11 @@ static_assert(std::atomic<bool>::is_always_lock_free);
 long page_bytes = 4096;
 
 void on_bus_error(int signal, siginfo_t* info, void*) {
-  const auto page = reinterpret_cast<uintptr_t>(info->si_addr) / static_cast<uintptr_t>(page_bytes) * static_cast<uintptr_t>(page_bytes);
+  const auto page = reinterpret_cast<uintptr_t>(info->si_addr) / static_cast<uintptr_t>(page_bytes) *
+                    static_cast<uintptr_t>(page_bytes);
   const bool is_mapping = info->si_code == BUS_ADRERR;
-  if (is_mapping && ::mmap(reinterpret_cast<void*>(page), static_cast<size_t>(page_bytes), PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED) {
+  if (is_mapping && ::mmap(reinterpret_cast<void*>(page), static_cast<size_t>(page_bytes), PROT_READ,
+                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) != MAP_FAILED) {
     file_was_cut.store(true, std::memory_order_relaxed);
     return;
   }
@@ -67,7 +69,9 @@ void install_bus_guard() {
 }
 
 void throw_if_file_was_cut() {
-  if (file_was_cut.load(std::memory_order_relaxed)) throw DataError("a weights file was cut short while it was in use", "leave the model's files alone while the program runs");
+  if (file_was_cut.load(std::memory_order_relaxed))
+    throw DataError("a weights file was cut short while it was in use",
+                    "leave the model's files alone while the program runs");
 }
 
 }  // namespace kinora::cli

@@ -13,10 +13,12 @@ Outputs apply_mask_strategy(const Case& c) {
   Tensor latents = c.input("z");
   std::vector<std::vector<Tensor>> references(static_cast<size_t>(latents.size(0)));
   for (size_t b = 0; b < references.size(); ++b) {
-    for (size_t j = 0; c.has_input(concat("ref.", b, ".", j)); ++j) references[b].push_back(c.input(concat("ref.", b, ".", j)));
+    for (size_t j = 0; c.has_input(concat("ref.", b, ".", j)); ++j)
+      references[b].push_back(c.input(concat("ref.", b, ".", j)));
   }
   std::vector<std::vector<text::MaskGroup>> strategies;
-  for (const Json& strategy : c.value("strategies")) strategies.push_back(text::parse_mask_strategy(strategy.get<std::string>()));
+  for (const Json& strategy : c.value("strategies"))
+    strategies.push_back(text::parse_mask_strategy(strategy.get<std::string>()));
   const Json& align = c.value("align");
   const auto ratios = video::apply_mask_strategy(latents, references, strategies, c.value("loop").get<int64_t>(),
                                                  align.is_null() ? std::nullopt : std::optional(align.get<int64_t>()));
@@ -44,7 +46,8 @@ Outputs sample_rflow(const Case& c) {
   const bool is_shifted = c.config.at("use_timestep_transform").get<bool>();
   const RFlow scheduler(c.config.at("num_sampling_steps").get<int>(), is_shifted ? &shift : nullptr);
   const int64_t kept = c.value("mask_lens").at(0).get<int64_t>();
-  video::STDiT3Denoiser denoiser(model, run, {c.input("caption")[0][0].narrow(0, 0, kept)}, {}, {height, width, c.value("fps").get<double>()});
+  video::STDiT3Denoiser denoiser(model, run, {c.input("caption")[0][0].narrow(0, 0, kept)}, {},
+                                 {height, width, c.value("fps").get<double>()});
   SampleOptions options;
   options.guidance_scale = c.config.at("cfg_scale").get<double>();
   if (c.has_input("mask")) options.edit_ratio = c.value("mask").get<std::vector<double>>();

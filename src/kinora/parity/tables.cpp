@@ -1,7 +1,7 @@
 // Runners of Open-Sora's tables of sizes and lengths.
+#include "kinora/video/tables.h"
 #include "kinora/base/error.h"
 #include "kinora/parity/runners.h"
-#include "kinora/video/tables.h"
 
 namespace kinora::parity {
 namespace {
@@ -28,9 +28,12 @@ Outputs queries(const Case& c) {
     sizes.push_back({size.height, size.width});
   }
   for (const Json& query : c.value("closest")) {
-    closest.push_back(video::closest_size(video::resolution(query.at(2).get<std::string>()), query.at(0).get<double>(), query.at(1).get<double>()).key);
+    closest.push_back(video::closest_size(video::resolution(query.at(2).get<std::string>()), query.at(0).get<double>(),
+                                          query.at(1).get<double>())
+                          .key);
   }
-  for (const Json& name : c.value("frames")) frames.push_back(video::num_frames_of(name.is_string() ? name.get<std::string>() : name.dump()));
+  for (const Json& name : c.value("frames"))
+    frames.push_back(video::num_frames_of(name.is_string() ? name.get<std::string>() : name.dump()));
   Outputs out;
   out.values = {{"image_sizes", sizes}, {"closest_ratio", closest}, {"num_frames", frames}};
   return out;

@@ -24,7 +24,8 @@ Latents latents_of(const VideoVaeConfig& vae, const Plan& plan) {
   const int64_t factor = vae.temporal.downscale();
   const int64_t chunk = vae.micro_frame_size > 0 ? vae.micro_frame_size : plan.num_frames;
   const int64_t whole = plan.num_frames / chunk, rest = plan.num_frames % chunk;
-  return {whole * ceil_div(chunk, factor) + ceil_div(rest, factor), plan.height / vae.spatial.downscale(), plan.width / vae.spatial.downscale()};
+  return {whole * ceil_div(chunk, factor) + ceil_div(rest, factor), plan.height / vae.spatial.downscale(),
+          plan.width / vae.spatial.downscale()};
 }
 
 /// Values alive at once around a residual block's first norm and convolution, measured with the ledger: float32, bfloat16, and one
@@ -57,9 +58,11 @@ double temporal_peak(const VideoVaeConfig& vae, const Latents& z, int64_t frames
   for (size_t i = levels; i-- > 0;) {
     const int64_t entering = t.width(std::min(i + 1, levels - 1));
     // Causal convolutions work on a copy with two frames more in front.
-    most = std::max(most, (values_alive(element_bytes, 2) * time + 2) * static_cast<double>(std::max(entering, t.width(i))) * area);
+    most = std::max(
+        most, (values_alive(element_bytes, 2) * time + 2) * static_cast<double>(std::max(entering, t.width(i))) * area);
     if (i > 0 && t.temporal_downsample[i - 1]) {
-      most = std::max(most, (5 * time + 2) * static_cast<double>(t.width(i)) * area);  // twice the channels, and once more in order
+      most = std::max(
+          most, (5 * time + 2) * static_cast<double>(t.width(i)) * area);  // twice the channels, and once more in order
       time *= 2;
     }
   }
@@ -76,7 +79,9 @@ double block_peak(const models::STDiT3Config& c, uint64_t element_bytes, bool ha
   return std::max(mlp, along_time);
 }
 
-uint64_t bytes_of(double elements, uint64_t element_bytes) { return static_cast<uint64_t>(elements * static_cast<double>(element_bytes)); }
+uint64_t bytes_of(double elements, uint64_t element_bytes) {
+  return static_cast<uint64_t>(elements * static_cast<double>(element_bytes));
+}
 
 std::string size_text(const Plan& plan) {
   return concat(plan.num_frames, plan.num_frames == 1 ? " frame of " : " frames of ", plan.height, "x", plan.width);
@@ -93,14 +98,20 @@ std::optional<int64_t> largest(int64_t low, int64_t high, Good good) {
   if (high < low || !good(low)) return std::nullopt;
   while (low < high) {
     const int64_t middle = low + (high - low + 1) / 2;
-    if (good(middle)) low = middle; else high = middle - 1;
+    if (good(middle))
+      low = middle;
+    else
+      high = middle - 1;
   }
   return low;
 }
 
 std::optional<Plan> nearest_fit(const ModelSizes& sizes, const Plan& plan, uint64_t room) {
   Plan smaller = plan;
-  const auto with_frames = [&](int64_t frames) { smaller.num_frames = frames; return fits(sizes, smaller, room); };
+  const auto with_frames = [&](int64_t frames) {
+    smaller.num_frames = frames;
+    return fits(sizes, smaller, room);
+  };
   if (const auto frames = largest(1, plan.num_frames - 1, with_frames)) {
     smaller.num_frames = *frames;
     return smaller;
@@ -132,11 +143,13 @@ uint64_t with_scratch_decode(uint64_t bytes) { return 2 * bytes + kRuntimeScratc
 }  // namespace
 
 uint64_t MemoryEstimate::together() const {
-  return text_weights + transformer_weights + vae_weights + output + std::max({text, with_scratch_denoise(denoise), with_scratch_decode(decode)});
+  return text_weights + transformer_weights + vae_weights + output +
+         std::max({text, with_scratch_denoise(denoise), with_scratch_decode(decode)});
 }
 
 uint64_t MemoryEstimate::one_by_one() const {
-  return output + std::max({text_weights + text, transformer_weights + with_scratch_denoise(denoise), vae_weights + with_scratch_decode(decode)});
+  return output + std::max({text_weights + text, transformer_weights + with_scratch_denoise(denoise),
+                            vae_weights + with_scratch_decode(decode)});
 }
 
 MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
@@ -144,7 +157,8 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
   const auto& model = sizes.transformer;
   const auto batch = static_cast<double>(plan.batch), branches = plan.is_guided() ? 2.0 : 1.0;
   const auto width = static_cast<double>(model.hidden_size);
-  const double patches = static_cast<double>(ceil_div(z.height, model.patch_size[1]) * ceil_div(z.width, model.patch_size[2]));
+  const double patches =
+      static_cast<double>(ceil_div(z.height, model.patch_size[1]) * ceil_div(z.width, model.patch_size[2]));
   const int64_t frames = ceil_div(z.frames, model.patch_size[0]);
   const double rows = batch * branches * static_cast<double>(frames) * patches;
   const auto tokens = static_cast<double>(model.model_max_length);
@@ -156,15 +170,20 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
   const double alive = block_peak(model, sizes.element_bytes, frames > 1, batch * branches > 1.0);
   e.denoise = bytes_of(rows * width * alive + captions, sizes.element_bytes) + static_cast<uint64_t>(latents);
 
-  const int64_t chunk = sizes.vae.micro_frame_size > 0 ? std::min(sizes.vae.micro_frame_size, plan.num_frames) : plan.num_frames;
+  const int64_t chunk =
+      sizes.vae.micro_frame_size > 0 ? std::min(sizes.vae.micro_frame_size, plan.num_frames) : plan.num_frames;
   const int64_t at_once = std::min(sizes.vae.micro_batch_size, chunk);
-  const double between = 2.0 * static_cast<double>(sizes.vae.temporal.in_out_channels * (chunk + 4) * z.height * z.width);
-  const double peak = std::max(temporal_peak(sizes.vae, z, chunk, sizes.element_bytes), spatial_peak(sizes.vae, z, at_once, sizes.element_bytes));
-  e.decode = bytes_of(peak + between, sizes.element_bytes) + static_cast<uint64_t>(4.0 * batch * static_cast<double>(z.elements(model.in_channels)));
+  const double between =
+      2.0 * static_cast<double>(sizes.vae.temporal.in_out_channels * (chunk + 4) * z.height * z.width);
+  const double peak = std::max(temporal_peak(sizes.vae, z, chunk, sizes.element_bytes),
+                               spatial_peak(sizes.vae, z, at_once, sizes.element_bytes));
+  e.decode = bytes_of(peak + between, sizes.element_bytes) +
+             static_cast<uint64_t>(4.0 * batch * static_cast<double>(z.elements(model.in_channels)));
 
   const auto& t5 = sizes.text_encoder;
   const double inner = static_cast<double>(t5.num_heads * t5.d_kv);
-  e.text = bytes_of(tokens * (4.0 * static_cast<double>(t5.d_model) + 3.0 * static_cast<double>(t5.d_ff) + 4.0 * inner), sizes.element_bytes) +
+  e.text = bytes_of(tokens * (4.0 * static_cast<double>(t5.d_model) + 3.0 * static_cast<double>(t5.d_ff) + 4.0 * inner),
+                    sizes.element_bytes) +
            static_cast<uint64_t>(3.0 * 4.0 * tokens * tokens * static_cast<double>(t5.num_heads));
 
   e.text_weights = sizes.text_bytes, e.transformer_weights = sizes.transformer_bytes, e.vae_weights = sizes.vae_bytes;
@@ -186,7 +205,7 @@ Fit fit_into(const ModelSizes& sizes, const Plan& plan, uint64_t room) {
   Plan tried = plan;
   tried.batch = std::min<int64_t>(plan.batch, static_cast<int64_t>(std::max<size_t>(1, plan.prompts.size())));
   for (const bool one_by_one : {false, true}) {
-    for (tried.batch = std::max<int64_t>(1, tried.batch); ; tried.batch /= 2) {
+    for (tried.batch = std::max<int64_t>(1, tried.batch);; tried.batch /= 2) {
       const MemoryEstimate e = estimate_memory(sizes, tried);
       if ((one_by_one ? e.one_by_one() : e.together()) <= room) return {tried.batch, one_by_one};
       if (tried.batch == 1) break;
@@ -203,7 +222,9 @@ Fit fit_into(const ModelSizes& sizes, const Plan& plan, uint64_t room) {
     fit.batch = 1;
     hint = concat(size_text(fit), " would fit (", human_bytes(estimate_memory(sizes, fit).one_by_one()), ")");
   }
-  throw ResourceError(concat(size_text(plan), " need ", human_bytes(needed), " of memory more, ", human_bytes(room), " are free"), hint);
+  throw ResourceError(
+      concat(size_text(plan), " need ", human_bytes(needed), " of memory more, ", human_bytes(room), " are free"),
+      hint);
 }
 
 }  // namespace kinora::video

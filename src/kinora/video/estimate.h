@@ -20,7 +20,8 @@ struct ModelSizes {
 };
 
 struct MemoryEstimate {
-  uint64_t text = 0, denoise = 0, decode = 0;  ///< activations and caches of each phase at their peak, as the ledger counts them
+  uint64_t text = 0, denoise = 0,
+           decode = 0;  ///< activations and caches of each phase at their peak, as the ledger counts them
   uint64_t text_weights = 0, transformer_weights = 0, vae_weights = 0;
   uint64_t output = 0;  ///< frames that wait for the writer
 

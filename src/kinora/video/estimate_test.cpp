@@ -56,7 +56,8 @@ TEST(Estimate, TooLargeNamesFewerFramesThenASmallerPicture) {
     return "fits";
   };
   EXPECT_NE(message(uint64_t{16} << 30).find("816 frames of 720x1280 need"), std::string::npos);
-  EXPECT_NE(message(uint64_t{16} << 30).find("frames of 720x1280 would fit"), std::string::npos) << message(uint64_t{16} << 30);
+  EXPECT_NE(message(uint64_t{16} << 30).find("frames of 720x1280 would fit"), std::string::npos)
+      << message(uint64_t{16} << 30);
   EXPECT_EQ(message(uint64_t{2} << 30).find("720x1280 would fit"), std::string::npos) << message(uint64_t{2} << 30);
   EXPECT_NE(message(uint64_t{1} << 20).find("no size of this model fits"), std::string::npos);
 }
@@ -76,7 +77,10 @@ TEST(Estimate, DecidesWithinFiftyMilliseconds) {
 
 Ledger& ledger() {
   static Ledger* const counted = new Ledger;
-  static const bool is_installed = [] { install_counting_allocator(*counted); return true; }();
+  static const bool is_installed = [] {
+    install_counting_allocator(*counted);
+    return true;
+  }();
   static_cast<void>(is_installed);
   return *counted;
 }
@@ -91,12 +95,19 @@ TEST(Estimate, AgreesWithTheLedger) {
   model.vae.temporal.filters = 16;
   model.write();
   for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
-    Pipeline pipeline = Pipeline::load({.paths = {.model = model.folder, .transformer = {}, .vae = {}, .text_encoder = {}, .tokenizer = {}}, .dtype = dtype, .ledger = &ledger()});
-    struct Size { int64_t frames, height, width; double guidance; };
+    Pipeline pipeline = Pipeline::load(
+        {.paths = {.model = model.folder, .transformer = {}, .vae = {}, .text_encoder = {}, .tokenizer = {}},
+         .dtype = dtype,
+         .ledger = &ledger()});
+    struct Size {
+      int64_t frames, height, width;
+      double guidance;
+    };
     for (const Size& size : {Size{17, 96, 128, 4.0}, Size{6, 160, 160, 1.0}, Size{1, 256, 192, 4.0}}) {
       Request request;
       request.prompts = {"a red ball moves right"};
-      request.num_frames = size.frames, request.height = size.height, request.width = size.width, request.guidance_scale = size.guidance;
+      request.num_frames = size.frames, request.height = size.height, request.width = size.width,
+      request.guidance_scale = size.guidance;
       request.steps = 2;
       const Plan plan = pipeline.plan(request);
       uint64_t denoise = 0, decode = 0;
@@ -110,9 +121,13 @@ TEST(Estimate, AgreesWithTheLedger) {
       hooks.on_frames = [](int64_t, const media::Frames&, int64_t) {};
       pipeline.generate(plan, hooks);
       const MemoryEstimate e = estimate_memory(pipeline.sizes(), plan);
-      const auto ratio = [](uint64_t guess, uint64_t counted) { return static_cast<double>(guess) / static_cast<double>(counted); };
-      EXPECT_NEAR(ratio(e.denoise, denoise), 1.0, 0.15) << c10::toString(dtype) << " " << size.frames << "x" << size.height << "x" << size.width;
-      EXPECT_NEAR(ratio(e.decode, decode), 1.0, 0.15) << c10::toString(dtype) << " " << size.frames << "x" << size.height << "x" << size.width;
+      const auto ratio = [](uint64_t guess, uint64_t counted) {
+        return static_cast<double>(guess) / static_cast<double>(counted);
+      };
+      EXPECT_NEAR(ratio(e.denoise, denoise), 1.0, 0.15)
+          << c10::toString(dtype) << " " << size.frames << "x" << size.height << "x" << size.width;
+      EXPECT_NEAR(ratio(e.decode, decode), 1.0, 0.15)
+          << c10::toString(dtype) << " " << size.frames << "x" << size.height << "x" << size.width;
     }
   }
 }

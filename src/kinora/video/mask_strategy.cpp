@@ -12,7 +12,8 @@ int64_t start_of(int64_t start, int64_t frames, std::optional<int64_t> align, co
   if (start < 0) start += frames;
   if (align) start = text::find_nearest_point(start, *align, frames);
   if (start < 0 || start >= frames) {
-    throw UsageError(concat("a mask strategy starts at frame ", start, " of a ", what, " of ", frames, " latent frames"));
+    throw UsageError(
+        concat("a mask strategy starts at frame ", start, " of a ", what, " of ", frames, " latent frames"));
   }
   return start;
 }
@@ -29,7 +30,8 @@ std::vector<double> apply_mask_strategy(at::Tensor& latents, const std::vector<s
       if (group.loop != loop) continue;
       const bool is_there = b < static_cast<int64_t>(references.size()) && group.reference >= 0 &&
                             group.reference < static_cast<int64_t>(references[b].size());
-      if (!is_there) throw UsageError(concat("a mask strategy names reference ", group.reference, ", which is not there"));
+      if (!is_there)
+        throw UsageError(concat("a mask strategy names reference ", group.reference, ", which is not there"));
       const at::Tensor& clip = references[b][group.reference];
       const int64_t from = start_of(group.reference_start, clip.size(1), align, "reference");
       const int64_t to = start_of(group.target_start, frames, align, "clip");

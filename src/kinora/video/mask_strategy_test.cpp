@@ -9,21 +9,24 @@ namespace {
 
 TEST(MaskStrategy, GivenFramesTakeThePlaceAndTheRatio) {
   at::Tensor latents = at::zeros({1, 1, 4, 1, 1});
-  const auto ratios = apply_mask_strategy(latents, {{at::arange(1, 4, at::kFloat).view({1, 3, 1, 1})}}, {text::parse_mask_strategy("0,0,1,2,9,0.25")}, 0, std::nullopt);
+  const auto ratios = apply_mask_strategy(latents, {{at::arange(1, 4, at::kFloat).view({1, 3, 1, 1})}},
+                                          {text::parse_mask_strategy("0,0,1,2,9,0.25")}, 0, std::nullopt);
   EXPECT_EQ(ratios, (std::vector<double>{1, 1, 0.25, 0.25}));
   EXPECT_TRUE(latents.flatten().equal(at::tensor({0.0f, 0.0f, 2.0f, 3.0f})));
 }
 
 TEST(MaskStrategy, GroupsOfOtherLoopsAreLeftAlone) {
   at::Tensor latents = at::zeros({1, 1, 2, 1, 1});
-  EXPECT_EQ(apply_mask_strategy(latents, {{}}, {text::parse_mask_strategy("3,0")}, 0, std::nullopt), (std::vector<double>{1, 1}));
+  EXPECT_EQ(apply_mask_strategy(latents, {{}}, {text::parse_mask_strategy("3,0")}, 0, std::nullopt),
+            (std::vector<double>{1, 1}));
 }
 
 TEST(MaskStrategy, ReferencesAndStartsThatAreNotThereAreUsageErrors) {
   at::Tensor latents = at::zeros({1, 1, 2, 1, 1});
   const std::vector<std::vector<at::Tensor>> one{{at::zeros({1, 2, 1, 1})}};
   for (const char* strategy : {"0,1", "0,-1", "0,0,5", "0,0,0,-3"}) {
-    EXPECT_THROW(apply_mask_strategy(latents, one, {text::parse_mask_strategy(strategy)}, 0, std::nullopt), UsageError) << strategy;
+    EXPECT_THROW(apply_mask_strategy(latents, one, {text::parse_mask_strategy(strategy)}, 0, std::nullopt), UsageError)
+        << strategy;
   }
 }
 

@@ -9,13 +9,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr const char* kKnown = "OpenSoraPipeline (STDiT3, VideoAutoencoderPipeline, T5) is the model class that this version knows";
+constexpr const char* kKnown =
+    "OpenSoraPipeline (STDiT3, VideoAutoencoderPipeline, T5) is the model class that this version knows";
 
 fs::path quoted_free(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
 
 void check_exists(const fs::path& path, const char* what) {
   std::error_code failed;
-  if (!fs::exists(path, failed)) throw UsageError(concat("the ", what, " '", path.string(), "' does not exist"), "give the folder of a model");
+  if (!fs::exists(path, failed))
+    throw UsageError(concat("the ", what, " '", path.string(), "' does not exist"), "give the folder of a model");
 }
 
 /// A part's folder; a weights file stands for the folder around it.
@@ -25,12 +27,15 @@ fs::path folder_of(const fs::path& path, const char* what) {
   if (fs::is_directory(path, failed)) return path;
   if (path.extension() != ".safetensors") {
     if (is_pickle_name(path)) Checkpoint{path};  // throws, naming the converter
-    throw UsageError(concat("the ", what, " '", path.string(), "' is no folder"), "give the folder that holds config.json and .safetensors files");
+    throw UsageError(concat("the ", what, " '", path.string(), "' is no folder"),
+                     "give the folder that holds config.json and .safetensors files");
   }
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
-bool has_tokenizer(const fs::path& folder) { return fs::exists(folder / "spiece.model") || fs::exists(folder / "tokenizer.json"); }
+bool has_tokenizer(const fs::path& folder) {
+  return fs::exists(folder / "spiece.model") || fs::exists(folder / "tokenizer.json");
+}
 
 std::string class_of(const JsonObject& config) {
   const std::string own = config.string_or("_class_name", "");
@@ -41,8 +46,10 @@ void read_index(const fs::path& file, ModelFolder& found) {
   const Json json = read_json_file(file);
   const JsonObject index(json, file.string());
   const std::string name = index.string_or("_class_name", "");
-  if (name != "OpenSoraPipeline") throw UsageError(concat(file.string(), ": the model class \"", printable(name), "\" is not known"), kKnown);
-  if (const Json* defaults = index.find("defaults")) found.defaults = Defaults::from_json(*defaults, file.string() + ": defaults");
+  if (name != "OpenSoraPipeline")
+    throw UsageError(concat(file.string(), ": the model class \"", printable(name), "\" is not known"), kKnown);
+  if (const Json* defaults = index.find("defaults"))
+    found.defaults = Defaults::from_json(*defaults, file.string() + ": defaults");
 }
 
 void read_scheduler(const fs::path& file, ModelFolder& found) {
@@ -56,11 +63,13 @@ void read_scheduler(const fs::path& file, ModelFolder& found) {
 Json read_config(const fs::path& folder, const std::string& known) {
   const fs::path file = folder / "config.json";
   if (!fs::exists(file)) {
-    throw UsageError(concat("'", folder.string(), "' has no config.json"), concat("a folder of ", known, " holds config.json and .safetensors files"));
+    throw UsageError(concat("'", folder.string(), "' has no config.json"),
+                     concat("a folder of ", known, " holds config.json and .safetensors files"));
   }
   Json json = read_json_file(file);
   const std::string name = class_of(JsonObject(json, file.string()));
-  if (name != known) throw UsageError(concat(file.string(), ": the model class \"", printable(name), "\" is not ", known), kKnown);
+  if (name != known)
+    throw UsageError(concat(file.string(), ": the model class \"", printable(name), "\" is not ", known), kKnown);
   return json;
 }
 
@@ -103,7 +112,10 @@ ModelFolder find_model(const ModelPaths& paths) {
   need(found.text_encoder, "--text-encoder");
   if (!missing.empty()) throw UsageError("not every part of the model is known", "add " + missing);
   if (found.tokenizer.empty()) found.tokenizer = found.text_encoder;
-  for (const auto& [part, what] : {std::pair{&found.transformer, "transformer"}, {&found.vae, "autoencoder"}, {&found.text_encoder, "text encoder"}}) check_exists(*part, what);
+  for (const auto& [part, what] : {std::pair{&found.transformer, "transformer"},
+                                   {&found.vae, "autoencoder"},
+                                   {&found.text_encoder, "text encoder"}})
+    check_exists(*part, what);
   return found;
 }
 

@@ -75,14 +75,18 @@ struct Pipeline::State {
         dtype(options.dtype.value_or(preferred_dtype())),
         device(options.device),
         tokenizer(text::Tokenizer::load(folder.tokenizer)),
-        encoder(text::T5Config::from_json(read_json_file(folder.text_encoder / "config.json"), (folder.text_encoder / "config.json").string())),
-        transformer(models::STDiT3Config::from_json(read_config(folder.transformer, "STDiT3"), (folder.transformer / "config.json").string())),
-        vae(models::VideoVaeConfig::from_json(read_config(folder.vae, "VideoAutoencoderPipeline"), (folder.vae / "config.json").string())),
+        encoder(text::T5Config::from_json(read_json_file(folder.text_encoder / "config.json"),
+                                          (folder.text_encoder / "config.json").string())),
+        transformer(models::STDiT3Config::from_json(read_config(folder.transformer, "STDiT3"),
+                                                    (folder.transformer / "config.json").string())),
+        vae(models::VideoVaeConfig::from_json(read_config(folder.vae, "VideoAutoencoderPipeline"),
+                                              (folder.vae / "config.json").string())),
         text_part(encoder.params(), folder.text_encoder, load_options(options, decoder_names(folder.text_encoder))),
         transformer_part(transformer.params(), folder.transformer, load_options(options, {})),
         vae_part(vae.params(), folder.vae, load_options(options, {}, models::older_kl_name)) {
     check_parts_fit();
-    make_scheduler(folder.scheduler, folder.scheduler_config, 1, {.height = 512, .width = 512});  // refuses what it does not know
+    make_scheduler(folder.scheduler, folder.scheduler_config, 1,
+                   {.height = 512, .width = 512});  // refuses what it does not know
     sizes = {.transformer = transformer.config(),
              .vae = vae.config(),
              .text_encoder = encoder.config(),
@@ -94,21 +98,32 @@ struct Pipeline::State {
 
   kinora::LoadOptions load_options(const PipelineOptions& options, std::vector<std::string> surplus,
                                    std::function<std::string(const std::string&)> alias = {}) const {
-    return {.dtype = dtype, .device = device, .prefix = {}, .alias = std::move(alias), .surplus = std::move(surplus), .ledger = options.ledger};
+    return {.dtype = dtype,
+            .device = device,
+            .prefix = {},
+            .alias = std::move(alias),
+            .surplus = std::move(surplus),
+            .ledger = options.ledger};
   }
 
   void check_parts_fit() const {
     const auto refuse = [](const char* what, int64_t a, int64_t b) {
-      throw DataError(concat("the parts are not of one model: ", what, " ", a, " and ", b), "take all parts from the same release");
+      throw DataError(concat("the parts are not of one model: ", what, " ", a, " and ", b),
+                      "take all parts from the same release");
     };
     const auto& config = transformer.config();
-    if (config.caption_channels != encoder.config().d_model) refuse("caption width of the transformer and the text encoder", config.caption_channels, encoder.config().d_model);
-    if (config.in_channels != vae.latent_channels()) refuse("latent channels of the transformer and the autoencoder", config.in_channels, vae.latent_channels());
-    if (tokenizer.vocab_size() > encoder.config().vocab_size) refuse("vocabulary of the tokenizer and the text encoder", tokenizer.vocab_size(), encoder.config().vocab_size);
+    if (config.caption_channels != encoder.config().d_model)
+      refuse("caption width of the transformer and the text encoder", config.caption_channels,
+             encoder.config().d_model);
+    if (config.in_channels != vae.latent_channels())
+      refuse("latent channels of the transformer and the autoencoder", config.in_channels, vae.latent_channels());
+    if (tokenizer.vocab_size() > encoder.config().vocab_size)
+      refuse("vocabulary of the tokenizer and the text encoder", tokenizer.vocab_size(), encoder.config().vocab_size);
   }
 
   std::map<std::string, Tensor> encode(const Plan& plan, const Hooks& hooks);
-  Tensor denoise(const Plan& plan, const Hooks& hooks, int64_t first, int64_t count, const std::map<std::string, Tensor>& features, int64_t& calls);
+  Tensor denoise(const Plan& plan, const Hooks& hooks, int64_t first, int64_t count,
+                 const std::map<std::string, Tensor>& features, int64_t& calls);
   void decode(const Plan& plan, const Hooks& hooks, int64_t index, Clip& clip, int64_t& frames);
 
   ModelFolder folder;
@@ -127,7 +142,9 @@ Pipeline::Pipeline(Pipeline&&) noexcept = default;
 Pipeline& Pipeline::operator=(Pipeline&&) noexcept = default;
 Pipeline::~Pipeline() = default;
 
-Pipeline Pipeline::load(const PipelineOptions& options) { return Pipeline(std::make_unique<State>(options, find_model(options.paths))); }
+Pipeline Pipeline::load(const PipelineOptions& options) {
+  return Pipeline(std::make_unique<State>(options, find_model(options.paths)));
+}
 
 const ModelFolder& Pipeline::folder() const { return state_->folder; }
 const ModelSizes& Pipeline::sizes() const { return state_->sizes; }
@@ -153,9 +170,15 @@ std::pair<int64_t, int64_t> Pipeline::frame_size(const Plan& plan) const {
 
 media::Metadata Pipeline::metadata(const Plan& plan, int64_t index) const {
   const State& s = *state_;
-  Json settings = {{"height", plan.height}, {"width", plan.width}, {"num_frames", plan.num_frames}, {"steps", plan.steps},
-                   {"guidance_scale", plan.guidance_scale}, {"fps", plan.fps}, {"dtype", c10::toString(s.dtype)},
-                   {"scheduler", s.folder.scheduler}, {"text", plan.texts.at(index)}};
+  Json settings = {{"height", plan.height},
+                   {"width", plan.width},
+                   {"num_frames", plan.num_frames},
+                   {"steps", plan.steps},
+                   {"guidance_scale", plan.guidance_scale},
+                   {"fps", plan.fps},
+                   {"dtype", c10::toString(s.dtype)},
+                   {"scheduler", s.folder.scheduler},
+                   {"text", plan.texts.at(index)}};
   if (plan.negative_text) settings["negative_prompt"] = *plan.negative_text;
   media::Metadata m;
   m.prompt = plan.prompts.at(index);
@@ -181,17 +204,19 @@ std::map<std::string, Tensor> Pipeline::State::encode(const Plan& plan, const Ho
       const Tensor input = at::tensor(ids.ids, at::kLong).unsqueeze(0).to(device);
       features[text] = encoder.forward(run, input)[0];
     }
-    if (hooks.on_progress) hooks.on_progress(Stage::encode, static_cast<int64_t>(features.size()), static_cast<int64_t>(texts.size()));
+    if (hooks.on_progress)
+      hooks.on_progress(Stage::encode, static_cast<int64_t>(features.size()), static_cast<int64_t>(texts.size()));
   }
   return features;
 }
 
 /// Latents [count, C, T, h, w] of clips first .. first + count - 1.
-Tensor Pipeline::State::denoise(const Plan& plan, const Hooks& hooks, int64_t first, int64_t count, const std::map<std::string, Tensor>& features,
-                                int64_t& calls) {
+Tensor Pipeline::State::denoise(const Plan& plan, const Hooks& hooks, int64_t first, int64_t count,
+                                const std::map<std::string, Tensor>& features, int64_t& calls) {
   const auto height = static_cast<double>(plan.height), width = static_cast<double>(plan.width);
-  const auto scheduler = make_scheduler(folder.scheduler, folder.scheduler_config, static_cast<int>(plan.steps),
-                                        {.height = height, .width = width, .num_frames = plan.num_frames, .dtype = dtype});
+  const auto scheduler =
+      make_scheduler(folder.scheduler, folder.scheduler_config, static_cast<int>(plan.steps),
+                     {.height = height, .width = width, .num_frames = plan.num_frames, .dtype = dtype});
   TextFeatures cond, uncond;
   // A generator for each clip, so that none depends on its neighbours.
   std::vector<at::Generator> generators;
@@ -204,26 +229,30 @@ Tensor Pipeline::State::denoise(const Plan& plan, const Hooks& hooks, int64_t fi
   const std::vector<int64_t> shape{vae.latent_channels(), t, h, w};
   const auto noise = [&]() -> Tensor {
     std::vector<Tensor> draws;
-    for (at::Generator& generator : generators) draws.push_back(randn(shape, generator, dtype == at::kDouble ? at::kDouble : at::kFloat, device));
+    for (at::Generator& generator : generators)
+      draws.push_back(randn(shape, generator, dtype == at::kDouble ? at::kDouble : at::kFloat, device));
     return at::stack(draws);
   };
   Run run;
   run.weights = &transformer_part.loaded();
   run.cancel = hooks.cancel;
   // The reference holds these numbers in the pipeline's dtype; the model was used so.
-  STDiT3Denoiser denoiser(transformer, run, std::move(cond), std::move(uncond),
-                          {.height = rounded(height, dtype), .width = rounded(width, dtype), .fps = rounded(plan.model_fps(), dtype)});
+  STDiT3Denoiser denoiser(
+      transformer, run, std::move(cond), std::move(uncond),
+      {.height = rounded(height, dtype), .width = rounded(width, dtype), .fps = rounded(plan.model_fps(), dtype)});
   const int64_t clips = static_cast<int64_t>(plan.prompts.size()), groups = (clips + plan.batch - 1) / plan.batch;
   SampleOptions options{.guidance_scale = plan.guidance_scale, .edit_ratio = {}, .on_step = {}, .cancel = hooks.cancel};
   options.on_step = [&](int, int each, const Tensor&) {
     ++calls;
     if (hooks.on_progress) hooks.on_progress(Stage::denoise, calls, groups * each);
   };
-  if (hooks.on_progress && calls == 0) hooks.on_progress(Stage::denoise, 0, groups * static_cast<int64_t>(scheduler->timesteps().size()));
+  if (hooks.on_progress && calls == 0)
+    hooks.on_progress(Stage::denoise, 0, groups * static_cast<int64_t>(scheduler->timesteps().size()));
   const double sigma = scheduler->initial_sigma();
   Tensor latents = sample(denoiser, *scheduler, sigma == 1.0 ? noise() : noise() * sigma, options, noise);
   if (!at::isfinite(latents).all().item<bool>()) {
-    throw DataError(concat("the model's clip is not finite in ", c10::toString(dtype)), "try --dtype float32; if it stays so, the weights are damaged");
+    throw DataError(concat("the model's clip is not finite in ", c10::toString(dtype)),
+                    "try --dtype float32; if it stays so, the weights are damaged");
   }
   return latents;
 }

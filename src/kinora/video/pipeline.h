@@ -24,7 +24,7 @@ struct PipelineOptions {
   ModelPaths paths;
   std::optional<at::ScalarType> dtype;  ///< none: preferred_dtype()
   at::Device device = at::kCPU;
-  Ledger* ledger = nullptr;             ///< counts mapped weights
+  Ledger* ledger = nullptr;  ///< counts mapped weights
 };
 
 /// bfloat16 where the processor multiplies it, else float32.
@@ -34,10 +34,11 @@ enum class Stage { load, encode, denoise, decode };
 const char* stage_name(Stage stage);
 
 struct Hooks {
-  std::function<void(Stage, int64_t done, int64_t total)> on_progress;  ///< denoise: model calls; encode, decode: texts, frames
+  std::function<void(Stage, int64_t done, int64_t total)>
+      on_progress;  ///< denoise: model calls; encode, decode: texts, frames
   /// Receives the frames of clip `index` as they are decoded, beginning at frame `first`; the clips then come back without frames.
   std::function<void(int64_t index, media::Frames frames, int64_t first)> on_frames;
-  std::stop_token cancel;                                               ///< CancelledError within one step
+  std::stop_token cancel;  ///< CancelledError within one step
 };
 
 struct Clip {

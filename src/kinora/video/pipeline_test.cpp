@@ -28,7 +28,10 @@ double distance(const at::Tensor& a, const at::Tensor& b) { return ((a - b).norm
 
 class PipelineTest : public testing::Test {
  protected:
-  static void SetUpTestSuite() { model_ = new TestModel; model_->write(); }
+  static void SetUpTestSuite() {
+    model_ = new TestModel;
+    model_->write();
+  }
   static void TearDownTestSuite() { delete model_; }
   static Pipeline load(at::ScalarType dtype = at::kFloat) { return Pipeline::load(options_for(*model_, dtype)); }
   static TestModel* model_;
@@ -52,7 +55,8 @@ TEST_F(PipelineTest, MakesTheClipThatWasAskedFor) {
 
 TEST_F(PipelineTest, OddSizesAndSinglePicturesWork) {
   Pipeline pipeline = load();
-  for (const auto& [frames, height, width] : {std::tuple<int64_t, int64_t, int64_t>{1, 17, 23}, {5, 2, 2}, {14, 18, 31}}) {
+  for (const auto& [frames, height, width] :
+       {std::tuple<int64_t, int64_t, int64_t>{1, 17, 23}, {5, 2, 2}, {14, 18, 31}}) {
     Request request = request_for({"a ball"});
     request.num_frames = frames, request.height = height, request.width = width, request.steps = 1;
     const auto clip = pipeline.generate(request)[0];
@@ -148,7 +152,11 @@ TEST_F(PipelineTest, TooLittleMemoryIsRefusedBeforeWork) {
 
 TEST_F(PipelineTest, PartsInSeparateFoldersWork) {
   PipelineOptions options;
-  options.paths = {model_->folder / "transformer", {}, model_->folder / "vae", model_->folder / "text_encoder", model_->folder / "tokenizer"};
+  options.paths = {model_->folder / "transformer",
+                   {},
+                   model_->folder / "vae",
+                   model_->folder / "text_encoder",
+                   model_->folder / "tokenizer"};
   options.dtype = at::kFloat;
   Pipeline pipeline = Pipeline::load(options);
   Request request = request_for({"a red ball"});
@@ -177,7 +185,8 @@ TEST(PipelineLoad, WrongTensorsAreNamed) {
   const NamedTensors right = tensors;
   std::erase_if(tensors, [](const auto& t) { return t.first == "x_embedder.proj.bias"; });
   save_tensors(model.transformer_file(), tensors);
-  EXPECT_NE(refusal<DataError>(model).find("missing (x_embedder.proj.bias)"), std::string::npos) << refusal<DataError>(model);
+  EXPECT_NE(refusal<DataError>(model).find("missing (x_embedder.proj.bias)"), std::string::npos)
+      << refusal<DataError>(model);
 
   tensors = right;
   tensors.emplace_back("x_embedder.extra", at::zeros({2}));
@@ -237,8 +246,16 @@ TEST(PipelineLoad, PartsOfDifferentModelsAreRefused) {
   TestModel model;
   model.write();
   model.text_encoder.d_model = 24;
-  model.put("text_encoder/config.json", {{"model_type", "t5"}, {"vocab_size", 40}, {"d_model", 24}, {"d_kv", 8}, {"d_ff", 30}, {"num_layers", 2}, {"num_heads", 2}, {"feed_forward_proj", "gated-gelu"}});
-  save_tensors(model.folder / "text_encoder/model.safetensors", test_weights(text::T5Encoder(model.text_encoder).params(), 3));
+  model.put("text_encoder/config.json", {{"model_type", "t5"},
+                                         {"vocab_size", 40},
+                                         {"d_model", 24},
+                                         {"d_kv", 8},
+                                         {"d_ff", 30},
+                                         {"num_layers", 2},
+                                         {"num_heads", 2},
+                                         {"feed_forward_proj", "gated-gelu"}});
+  save_tensors(model.folder / "text_encoder/model.safetensors",
+               test_weights(text::T5Encoder(model.text_encoder).params(), 3));
   EXPECT_NE(refusal<DataError>(model).find("not of one model"), std::string::npos) << refusal<DataError>(model);
 }
 

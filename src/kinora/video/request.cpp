@@ -15,12 +15,14 @@ constexpr int64_t kMostAtOnce = 8;
 constexpr uint64_t kRandomSeeds = 1'000'000;
 
 int64_t in_range(const char* what, int64_t value, int64_t low, int64_t high) {
-  if (value < low || value > high) throw UsageError(concat(what, " cannot be ", value), concat("choose ", low, " to ", high));
+  if (value < low || value > high)
+    throw UsageError(concat(what, " cannot be ", value), concat("choose ", low, " to ", high));
   return value;
 }
 
 double in_range(const char* what, double value, double low, double high) {
-  if (!(value >= low && value <= high)) throw UsageError(concat(what, " cannot be ", value), concat("choose ", low, " to ", high));
+  if (!(value >= low && value <= high))
+    throw UsageError(concat(what, " cannot be ", value), concat("choose ", low, " to ", high));
   return value;
 }
 
@@ -29,7 +31,8 @@ std::string prepared(const std::string& prompt, const Request& request, const De
   if (defaults.plain_prompt) return prompt;
   const text::PromptWithReferences parts = text::split_json_suffix(prompt);
   if (!parts.reference_path.empty() || !parts.mask_strategy.empty()) {
-    throw UsageError("a prompt with reference_path or mask_strategy asks for a reference clip", "this version makes clips from text alone");
+    throw UsageError("a prompt with reference_path or mask_strategy asks for a reference clip",
+                     "this version makes clips from text alone");
   }
   // Loops extend a clip; the first one is the clip.
   const std::string all = text::prepare_open_sora_prompt(parts.prompt, request.scores.value_or(text::PromptScores{}));
@@ -39,7 +42,8 @@ std::string prepared(const std::string& prompt, const Request& request, const De
 void choose_size(Plan& plan, const Request& request, const Defaults& defaults) {
   const bool named = !request.resolution.empty() || !request.aspect_ratio.empty();
   if (named && (request.height || request.width)) {
-    throw UsageError("the size is given twice, as height or width and as a resolution", "give --height and --width, or --resolution and --aspect-ratio");
+    throw UsageError("the size is given twice, as height or width and as a resolution",
+                     "give --height and --width, or --resolution and --aspect-ratio");
   }
   plan.height = request.height.value_or(defaults.height), plan.width = request.width.value_or(defaults.width);
   if (!named) return;
@@ -60,7 +64,8 @@ Defaults Defaults::from_json(const Json& json, const std::string& what) {
   d.guidance_scale = object.number_or("guidance_scale", d.guidance_scale);
   d.fps = object.number_or("fps", d.fps);
   const std::string prompt = object.string_or("prompt", "open_sora");
-  if (prompt != "plain" && prompt != "open_sora") throw DataError(concat(what, ": prompt \"", prompt, "\""), "it is \"plain\" or \"open_sora\"");
+  if (prompt != "plain" && prompt != "open_sora")
+    throw DataError(concat(what, ": prompt \"", prompt, "\""), "it is \"plain\" or \"open_sora\"");
   d.plain_prompt = prompt == "plain";
   object.warn_unknown();
   return d;
@@ -68,7 +73,9 @@ Defaults Defaults::from_json(const Json& json, const std::string& what) {
 
 Plan make_plan(const Request& request, const Defaults& defaults, int64_t least_side) {
   Plan plan{};
-  if (request.prompts.empty()) throw UsageError("there is no prompt", "say what the clip shows: kinora generate \"a red ball moves to the right on grass\"");
+  if (request.prompts.empty())
+    throw UsageError("there is no prompt",
+                     "say what the clip shows: kinora generate \"a red ball moves to the right on grass\"");
   in_range("the number of prompts", static_cast<int64_t>(request.prompts.size()), 1, kMostClips);
   for (const std::string& prompt : request.prompts) {
     plan.prompts.push_back(prompt);
@@ -83,7 +90,8 @@ Plan make_plan(const Request& request, const Defaults& defaults, int64_t least_s
   in_range("the width", plan.width, least_side, kMostPixels);
   plan.num_frames = in_range("the number of frames", request.num_frames.value_or(defaults.num_frames), 1, kMostFrames);
   plan.steps = in_range("the number of steps", request.steps.value_or(defaults.steps), 1, kMostSteps);
-  plan.guidance_scale = in_range("the guidance scale", request.guidance_scale.value_or(defaults.guidance_scale), 0.0, kMostGuidance);
+  plan.guidance_scale =
+      in_range("the guidance scale", request.guidance_scale.value_or(defaults.guidance_scale), 0.0, kMostGuidance);
   plan.fps = in_range("the frame rate", request.fps.value_or(defaults.fps), 0.01, kMostFps);
   plan.seed = request.seed ? *request.seed : std::random_device{}() % (kRandomSeeds + 1);
   plan.batch = in_range("the batch", request.batch, 0, kMostClips);

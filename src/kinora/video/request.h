@@ -13,18 +13,18 @@ namespace kinora::video {
 
 /// What is left out comes from the model's defaults.
 struct Request {
-  std::vector<std::string> prompts;             ///< a clip each
-  std::optional<std::string> negative_prompt;   ///< what guidance moves away from; none: the model's null caption
-  std::optional<int64_t> height, width;         ///< pixels; the decoder rounds down to its blocks of 8
-  std::string resolution, aspect_ratio;         ///< a size of tables.h in their stead: "480p", "9:16"
+  std::vector<std::string> prompts;            ///< a clip each
+  std::optional<std::string> negative_prompt;  ///< what guidance moves away from; none: the model's null caption
+  std::optional<int64_t> height, width;        ///< pixels; the decoder rounds down to its blocks of 8
+  std::string resolution, aspect_ratio;        ///< a size of tables.h in their stead: "480p", "9:16"
   std::optional<int64_t> num_frames;
   std::optional<int64_t> steps;
-  std::optional<double> guidance_scale;         ///< 1: none, and half the work
-  std::optional<uint64_t> seed;                 ///< none: drawn from 0 .. 10^6; clip i has seed + i
-  std::optional<double> fps;                    ///< told to the model and kept in the file
-  std::optional<text::PromptScores> scores;     ///< Open-Sora's suffixes
-  int64_t batch = 0;                            ///< clips at a time; 0: what fits into the memory, at most 8
-  uint64_t memory = 0;                          ///< resident bytes of the process at most; 0: what the machine has
+  std::optional<double> guidance_scale;      ///< 1: none, and half the work
+  std::optional<uint64_t> seed;              ///< none: drawn from 0 .. 10^6; clip i has seed + i
+  std::optional<double> fps;                 ///< told to the model and kept in the file
+  std::optional<text::PromptScores> scores;  ///< Open-Sora's suffixes
+  int64_t batch = 0;                         ///< clips at a time; 0: what fits into the memory, at most 8
+  uint64_t memory = 0;                       ///< resident bytes of the process at most; 0: what the machine has
 };
 
 /// "defaults" of model_index.json.
@@ -39,8 +39,8 @@ struct Defaults {
 
 /// A request with nothing open.
 struct Plan {
-  std::vector<std::string> prompts;   ///< as the user wrote them
-  std::vector<std::string> texts;     ///< as the text encoder gets them
+  std::vector<std::string> prompts;  ///< as the user wrote them
+  std::vector<std::string> texts;    ///< as the text encoder gets them
   std::optional<std::string> negative_text;
   int64_t height, width, num_frames, steps;
   double guidance_scale, fps;

@@ -16,7 +16,9 @@ Request red_ball() {
 }
 
 TEST(Request, WhatIsLeftOutComesFromTheDefaults) {
-  const Plan plan = make_plan(red_ball(), {.height = 64, .width = 32, .num_frames = 17, .steps = 20, .guidance_scale = 3, .fps = 8, .plain_prompt = true});
+  const Plan plan = make_plan(
+      red_ball(),
+      {.height = 64, .width = 32, .num_frames = 17, .steps = 20, .guidance_scale = 3, .fps = 8, .plain_prompt = true});
   EXPECT_EQ(plan.height, 64);
   EXPECT_EQ(plan.width, 32);
   EXPECT_EQ(plan.num_frames, 17);
@@ -75,8 +77,8 @@ TEST(Request, BadNumbersAreUsageErrors) {
 }
 
 TEST(Request, BadPromptsAreUsageErrors) {
-  for (const std::string& prompt : {std::string(), std::string("   "), std::string(100'000, 'a'), std::string("\xff\xfe"),
-                                    std::string("a {\"reference_path\": \"x.mp4\"}")}) {
+  for (const std::string& prompt : {std::string(), std::string("   "), std::string(100'000, 'a'),
+                                    std::string("\xff\xfe"), std::string("a {\"reference_path\": \"x.mp4\"}")}) {
     Request request;
     request.prompts = {prompt};
     EXPECT_THROW(make_plan(request, {}), UsageError) << prompt.substr(0, 40);

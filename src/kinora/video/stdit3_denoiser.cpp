@@ -34,13 +34,16 @@ Tensor frame_mask(std::span<const uint8_t> active, const Tensor& latents, int64_
 
 }  // namespace
 
-STDiT3Denoiser::STDiT3Denoiser(const models::STDiT3& model, const Run& run, TextFeatures cond, TextFeatures uncond, const ClipShape& shape)
+STDiT3Denoiser::STDiT3Denoiser(const models::STDiT3& model, const Run& run, TextFeatures cond, TextFeatures uncond,
+                               const ClipShape& shape)
     : model_(model), run_(run), cond_(std::move(cond)), uncond_(std::move(uncond)), shape_(shape) {
   if (uncond_.empty()) {
     const Tensor null = run_.weights->get(model_.null_caption());
     for (const Tensor& f : cond_) uncond_.push_back(null.narrow(0, 0, std::min(f.size(0), null.size(0))));
   }
-  if (cond_.size() != uncond_.size()) throw UsageError(concat("guidance needs a caption for both branches, there are ", cond_.size(), " and ", uncond_.size()));
+  if (cond_.size() != uncond_.size())
+    throw UsageError(
+        concat("guidance needs a caption for both branches, there are ", cond_.size(), " and ", uncond_.size()));
 }
 
 const models::open_sora::Caption& STDiT3Denoiser::caption_of(const Run& run, std::span<const Branch> wanted) {
@@ -67,7 +70,8 @@ std::vector<Tensor> STDiT3Denoiser::predict(const Tensor& latents, const Step& s
   run.rows = wanted;
   models::STDiT3Inputs in;
   in.latents = branches == 1 ? latents : latents.repeat({branches, 1, 1, 1, 1});
-  in.timestep = at::full({in.latents.size(0)}, step.timestep, latents.options().dtype(latents.scalar_type() == at::kDouble ? at::kDouble : at::kFloat));
+  in.timestep = at::full({in.latents.size(0)}, step.timestep,
+                         latents.options().dtype(latents.scalar_type() == at::kDouble ? at::kDouble : at::kFloat));
   in.embedded_caption = caption_of(run, wanted);
   in.frame_mask = frame_mask(step.active_frames, latents, branches);
   in.fps = at::full({1}, shape_.fps, at::kFloat);

@@ -21,7 +21,8 @@ class STDiT3Denoiser final : public Denoiser {
  public:
   /// cond and uncond: a tensor [tokens, caption_channels] per sample; uncond empty: the model's null caption, cut to each prompt's
   /// length as the reference does. `run` carries the weights and the live seams; step and rows are set for each call.
-  STDiT3Denoiser(const models::STDiT3& model, const Run& run, TextFeatures cond, TextFeatures uncond, const ClipShape& shape);
+  STDiT3Denoiser(const models::STDiT3& model, const Run& run, TextFeatures cond, TextFeatures uncond,
+                 const ClipShape& shape);
 
   /// Rows of a call: the samples of the first wanted branch, then those of the next.
   std::vector<Tensor> predict(const Tensor& latents, const Step& step, std::span<const Branch> wanted) override;

@@ -10,6 +10,7 @@
 namespace kinora::video {
 namespace {
 
+// clang-format off
 constexpr TableSize kTable144p[] = {
     {"0.38", 117, 312}, {"0.43", 125, 291}, {"0.48", 133, 277}, {"0.50", 135, 270}, {"0.53", 139, 262},
     {"0.54", 141, 260}, {"0.56", 144, 256}, {"0.62", 151, 241}, {"0.67", 156, 234}, {"0.75", 166, 221},
@@ -95,30 +96,24 @@ constexpr TableSize kTable2880[] = {
     {"1.39", 3200, 2304}, {"1.47", 3392, 2304}, {"1.7", 3584, 2112}, {"1.82", 3840, 2112}, {"2.03", 3904, 1920},
     {"2.13", 4096, 1920}, {"2.39", 4288, 1792}, {"2.5", 4480, 1792}, {"2.92", 4672, 1600}, {"3.0", 4800, 1600},
     {"3.12", 4992, 1600}, {"3.68", 5184, 1408}, {"3.82", 5376, 1408}, {"3.95", 5568, 1408}, {"4.0", 5760, 1408}};
+// clang-format on
 
 constexpr Resolution kResolutions[] = {
-    {"144p", 36864, kTable144p},
-    {"240p", 102240, kTable240p},
-    {"360p", 230400, kTable360p},
-    {"480p", 409920, kTable480p},
-    {"720p", 921600, kTable720p},
-    {"1080p", 2073600, kTable1080p},
-    {"2k", 3686400, kTable2k},
-    {"4k", 8294400, kTable4k},
-    {"256", 65536, kTable256},
-    {"512", 262144, kTable512},
-    {"1024", 1048576, kTable1024},
-    {"2048", 4194304, kTable2048},
+    {"144p", 36864, kTable144p},   {"240p", 102240, kTable240p},  {"360p", 230400, kTable360p},
+    {"480p", 409920, kTable480p},  {"720p", 921600, kTable720p},  {"1080p", 2073600, kTable1080p},
+    {"2k", 3686400, kTable2k},     {"4k", 8294400, kTable4k},     {"256", 65536, kTable256},
+    {"512", 262144, kTable512},    {"1024", 1048576, kTable1024}, {"2048", 4194304, kTable2048},
     {"2880", 8294400, kTable2880},
 };
 
 constexpr std::pair<const char*, const char*> kAspectRatios[] = {
-    {"3:8", "0.38"}, {"9:21", "0.43"}, {"12:25", "0.48"}, {"1:2", "0.50"}, {"9:17", "0.53"}, {"27:50", "0.54"},
-    {"9:16", "0.56"}, {"5:8", "0.62"}, {"2:3", "0.67"}, {"3:4", "0.75"}, {"1:1", "1.00"}, {"4:3", "1.33"},
-    {"3:2", "1.50"}, {"16:9", "1.78"}, {"17:9", "1.89"}, {"2:1", "2.00"}, {"50:27", "2.08"}};
+    {"3:8", "0.38"},  {"9:21", "0.43"}, {"12:25", "0.48"}, {"1:2", "0.50"}, {"9:17", "0.53"}, {"27:50", "0.54"},
+    {"9:16", "0.56"}, {"5:8", "0.62"},  {"2:3", "0.67"},   {"3:4", "0.75"}, {"1:1", "1.00"},  {"4:3", "1.33"},
+    {"3:2", "1.50"},  {"16:9", "1.78"}, {"17:9", "1.89"},  {"2:1", "2.00"}, {"50:27", "2.08"}};
 
-constexpr std::pair<const char*, int64_t> kLengths[] = {{"1x", 51}, {"2x", 102}, {"4x", 204}, {"8x", 408}, {"16x", 816},
-                                                        {"2s", 51}, {"4s", 102}, {"8s", 204}, {"16s", 408}, {"32s", 816}};
+constexpr std::pair<const char*, int64_t> kLengths[] = {{"1x", 51},   {"2x", 102}, {"4x", 204}, {"8x", 408},
+                                                        {"16x", 816}, {"2s", 51},  {"4s", 102}, {"8s", 204},
+                                                        {"16s", 408}, {"32s", 816}};
 
 constexpr int64_t kMostFrames = 65536;
 
@@ -154,7 +149,8 @@ const TableSize& image_size(std::string_view resolution_name, std::string_view a
     const std::string_view text = ratio;
     return closest_size(table, std::atof(ratio), std::atof(ratio + text.find(':') + 1));
   }
-  throw UsageError(concat("there is no aspect ratio \"", printable(aspect), "\""), "known are, as height:width, " + names_of(kAspectRatios));
+  throw UsageError(concat("there is no aspect ratio \"", printable(aspect), "\""),
+                   "known are, as height:width, " + names_of(kAspectRatios));
 }
 
 const TableSize& closest_size(const Resolution& table, double height, double width) {
@@ -175,7 +171,8 @@ int64_t num_frames_of(std::string_view name) {
   int64_t frames = 0;
   const auto [end, failed] = std::from_chars(name.data(), name.data() + name.size(), frames);
   if (failed != std::errc() || end != name.data() + name.size()) {
-    throw UsageError(concat("\"", printable(name), "\" is no number of frames"), "give a number, or one of " + names_of(kLengths));
+    throw UsageError(concat("\"", printable(name), "\" is no number of frames"),
+                     "give a number, or one of " + names_of(kLengths));
   }
   if (frames < 1 || frames > kMostFrames) {
     throw UsageError(concat(frames, " frames cannot be"), concat("choose 1 to ", kMostFrames, "; 1 is a picture"));

@@ -20,7 +20,8 @@ TEST(Tables, EveryNamedResolutionHasEveryAspectRatio) {
   for (const Resolution& table : resolutions()) {
     for (const auto& [ratio, key] : aspect_ratios()) {
       const TableSize& size = image_size(table.name, ratio);
-      EXPECT_NEAR(static_cast<double>(size.height * size.width) / static_cast<double>(table.area), 1.0, 0.15) << table.name << " " << ratio;
+      EXPECT_NEAR(static_cast<double>(size.height * size.width) / static_cast<double>(table.area), 1.0, 0.15)
+          << table.name << " " << ratio;
     }
   }
 }
@@ -37,7 +38,8 @@ TEST(Tables, LengthsHaveNames) {
 }
 
 TEST(Tables, UnknownNamesAreUsageErrorsThatListTheKnownOnes) {
-  const std::vector<std::function<void()>> calls{[] { resolution("481p"); }, [] { image_size("480p", "10:16"); }, [] { num_frames_of("3s"); }};
+  const std::vector<std::function<void()>> calls{[] { resolution("481p"); }, [] { image_size("480p", "10:16"); },
+                                                 [] { num_frames_of("3s"); }};
   for (const auto& bad : calls) {
     try {
       bad();
@@ -46,7 +48,8 @@ TEST(Tables, UnknownNamesAreUsageErrorsThatListTheKnownOnes) {
       EXPECT_FALSE(error.hint().empty());
     }
   }
-  for (const char* frames : {"0", "-1", "", "1.5", "99999999999999999999"}) EXPECT_THROW(num_frames_of(frames), UsageError) << frames;
+  for (const char* frames : {"0", "-1", "", "1.5", "99999999999999999999"})
+    EXPECT_THROW(num_frames_of(frames), UsageError) << frames;
 }
 
 }  // namespace

@@ -24,14 +24,24 @@ inline std::string test_tokenizer() {
   Json vocab = Json::array();
   for (const char* special : {"<pad>", "</s>", "<unk>"}) vocab.push_back(Json::array({special, 0.0}));
   vocab.push_back(Json::array({space, -9.0}));
-  for (const char* word : {"a", "red", "blue", "ball", "square", "moves", "left", "right", "fast"}) vocab.push_back(Json::array({space + word, -5.0}));
+  for (const char* word : {"a", "red", "blue", "ball", "square", "moves", "left", "right", "fast"})
+    vocab.push_back(Json::array({space + word, -5.0}));
   for (char c = 'a'; c <= 'z'; ++c) vocab.push_back(Json::array({std::string(1, c), -12.0}));
   const Json metaspace = {{"type", "Metaspace"}, {"replacement", space}, {"prepend_scheme", "always"}, {"split", true}};
-  const Json sequence = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}}, end = {{"SpecialToken", {{"id", "</s>"}, {"type_id", 0}}}};
-  const Json json = {{"version", "1.0"}, {"truncation", nullptr}, {"padding", nullptr}, {"added_tokens", Json::array()}, {"normalizer", nullptr},
-                     {"pre_tokenizer", metaspace}, {"decoder", metaspace},
-                     {"post_processor", {{"type", "TemplateProcessing"}, {"single", {sequence, end}}, {"pair", {sequence, end}},
-                                         {"special_tokens", {{"</s>", {{"id", "</s>"}, {"ids", {1}}, {"tokens", {"</s>"}}}}}}}},
+  const Json sequence = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}},
+             end = {{"SpecialToken", {{"id", "</s>"}, {"type_id", 0}}}};
+  const Json json = {{"version", "1.0"},
+                     {"truncation", nullptr},
+                     {"padding", nullptr},
+                     {"added_tokens", Json::array()},
+                     {"normalizer", nullptr},
+                     {"pre_tokenizer", metaspace},
+                     {"decoder", metaspace},
+                     {"post_processor",
+                      {{"type", "TemplateProcessing"},
+                       {"single", {sequence, end}},
+                       {"pair", {sequence, end}},
+                       {"special_tokens", {{"</s>", {{"id", "</s>"}, {"ids", {1}}, {"tokens", {"</s>"}}}}}}}},
                      {"model", {{"type", "Unigram"}, {"unk_id", 2}, {"vocab", vocab}, {"byte_fallback", false}}}};
   return json.dump();
 }
@@ -89,15 +99,28 @@ class TestModel {
   TestModel& operator=(const TestModel&) = delete;
 
   TestModel& write() {
-    for (const char* part : {"transformer", "vae", "text_encoder", "tokenizer", "scheduler"}) std::filesystem::create_directories(folder / part);
+    for (const char* part : {"transformer", "vae", "text_encoder", "tokenizer", "scheduler"})
+      std::filesystem::create_directories(folder / part);
     put("transformer/config.json", transformer.to_json());
     put("vae/config.json", vae.to_json());
-    put("text_encoder/config.json", {{"model_type", "t5"}, {"vocab_size", text_encoder.vocab_size}, {"d_model", text_encoder.d_model}, {"d_kv", text_encoder.d_kv},
-                                     {"d_ff", text_encoder.d_ff}, {"num_layers", text_encoder.num_layers}, {"num_heads", text_encoder.num_heads},
+    put("text_encoder/config.json", {{"model_type", "t5"},
+                                     {"vocab_size", text_encoder.vocab_size},
+                                     {"d_model", text_encoder.d_model},
+                                     {"d_kv", text_encoder.d_kv},
+                                     {"d_ff", text_encoder.d_ff},
+                                     {"num_layers", text_encoder.num_layers},
+                                     {"num_heads", text_encoder.num_heads},
                                      {"feed_forward_proj", "gated-gelu"}});
     put("scheduler/scheduler_config.json", {{"_class_name", "RFLOW"}, {"use_timestep_transform", false}});
     put("model_index.json", {{"_class_name", "OpenSoraPipeline"},
-                             {"defaults", {{"height", 16}, {"width", 24}, {"num_frames", 9}, {"steps", 3}, {"guidance_scale", 4.0}, {"fps", 8}, {"prompt", "plain"}}}});
+                             {"defaults",
+                              {{"height", 16},
+                               {"width", 24},
+                               {"num_frames", 9},
+                               {"steps", 3},
+                               {"guidance_scale", 4.0},
+                               {"fps", 8},
+                               {"prompt", "plain"}}}});
     write_file(folder / "tokenizer/tokenizer.json", test_tokenizer());
     save_tensors(transformer_file(), test_weights(models::STDiT3(transformer).params(), 1));
     save_tensors(folder / "vae/diffusion_pytorch_model.safetensors", test_weights(models::VideoVae(vae).params(), 2));
