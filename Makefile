@@ -28,7 +28,7 @@ test: configure ## build and run every test
 	@cmake --build $(BUILD)
 	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error $(TEST_ARGS)
 
-install: build ## install the program under PREFIX (/usr/local)
+install: build ## install under PREFIX (/usr/local), for this machine: LibTorch stays in .deps
 	@cmake --install $(BUILD) --prefix $(PREFIX)
 
 bench: build ## measure: machine, operators, models
