@@ -10,9 +10,13 @@ fail() { say "$*"; exit 69; }
 
 packages() { sed 's/#.*//' deps/apt.txt | awk 'NF { print $1 }'; }
 missing=()
-for package in $(packages); do
-  dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
-done
+if command -v dpkg-query >/dev/null; then
+  for package in $(packages); do
+    dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing+=("$package")
+  done
+else
+  say "not a Debian system (no dpkg-query): have what deps/apt.txt lists under your system's names; CMake will name what it does not find"
+fi
 if [[ ${#missing[@]} -gt 0 ]]; then
   say "Debian packages to install: ${missing[*]} (deps/apt.txt says what each is for)"
   as_root=()
@@ -30,6 +34,7 @@ stamp=$(sha256sum deps/wheels.txt | cut -c1-16)
 if [[ ! -e $deps/stamp-$stamp ]]; then
   say "LibTorch 2.11 from PyPI into $deps (about 530 MB to fetch, 1.2 GB on disk)"
   [[ $(df --output=avail -k . | tail -n 1) -gt 3000000 ]] || fail "not enough disk for LibTorch: 3 GB are needed beside the project"
+  python3 -m pip --version >/dev/null 2>&1 || fail "python3 with pip is not here (python3, python3-pip); it fetches the wheels"
   rm -rf "$deps.part"
   # The wheel's Python version is named, because only its C++ libraries are used.
   python3 -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: \
