@@ -37,7 +37,7 @@ bench: build ## measure: machine, operators, models
 check: build ## what is too slow for every test run: format, big parity and robustness checks
 	@tools/check $(BUILD)
 
-fuzz: ## fuzz the file readers under sanitizers (clang)
+fuzz: deps ## fuzz the file readers under sanitizers (clang)
 	@tools/fuzz
 
 clean: ## remove the build
