@@ -34,7 +34,8 @@ RFlow::RFlow(int steps, const RFlowShift* shift) {
   }
 }
 
-Tensor RFlow::step(Trajectory& trajectory, const Tensor& velocity, const Tensor& sample, c10::function_ref<Tensor()>) const {
+Tensor RFlow::step(Trajectory& trajectory, const Tensor& velocity, const Tensor& sample,
+                   c10::function_ref<Tensor()>) const {
   const auto call = static_cast<size_t>(trajectory.call++);
   KINORA_ASSERT(call < timesteps_.size());
   const double next = call + 1 < timesteps_.size() ? timesteps_[call + 1] : 0.0;
@@ -58,9 +59,11 @@ Tensor rflow_loss(const Tensor& velocity, const Tensor& clean, const Tensor& noi
 std::unique_ptr<Scheduler> make_rflow(const JsonObject& config, int steps, const SchedulerContext& context) {
   const int64_t trained = config.int_or("num_train_timesteps", 1000);
   if (trained != 1000) throw DataError(concat(config.what(), ": num_train_timesteps ", trained), "RFLOW has 1000");
-  const RFlowShift shift{.height = context.height, .width = context.width, .num_frames = context.num_frames, .dtype = context.dtype};
+  const RFlowShift shift{
+      .height = context.height, .width = context.width, .num_frames = context.num_frames, .dtype = context.dtype};
   const bool shifts = config.bool_or("use_timestep_transform", true);
-  if (shifts && !(context.height > 0 && context.width > 0)) throw UsageError("RFLOW shifts its times by the clip's size, which is not given");
+  if (shifts && !(context.height > 0 && context.width > 0))
+    throw UsageError("RFLOW shifts its times by the clip's size, which is not given");
   return std::make_unique<RFlow>(steps, shifts ? &shift : nullptr);
 }
 

@@ -25,7 +25,8 @@ class RFlow final : public Scheduler {
   explicit RFlow(int steps, const RFlowShift* shift = nullptr);
   std::span<const double> timesteps() const override { return timesteps_; }
   /// sample + velocity (t_i - t_i+1) / 1000, the last one down to 0.
-  Tensor step(Trajectory& trajectory, const Tensor& velocity, const Tensor& sample, c10::function_ref<Tensor()> noise) const override;
+  Tensor step(Trajectory& trajectory, const Tensor& velocity, const Tensor& sample,
+              c10::function_ref<Tensor()> noise) const override;
   /// (1 - t / 1000) clean + t / 1000 noise.
   Tensor add_noise(const Tensor& clean, const Tensor& noise, const Tensor& timestep) const override;
 

@@ -51,7 +51,11 @@ TEST(Sampler, FramesWithRatioZeroStayAndOthersJoinInTime) {
 TEST(Sampler, StopsBetweenCallsWhenCancelled) {
   Constant model;
   std::stop_source stop;
-  const SampleOptions options{.on_step = [&](int done, int, const Tensor&) { if (done == 2) stop.request_stop(); }, .cancel = stop.get_token()};
+  const SampleOptions options{.on_step =
+                                  [&](int done, int, const Tensor&) {
+                                    if (done == 2) stop.request_stop();
+                                  },
+                              .cancel = stop.get_token()};
   EXPECT_THROW(sample(model, RFlow(5), at::zeros({1, 1, 3, 1, 1}), options, ones), CancelledError);
   EXPECT_EQ(model.active.size(), 2u);
 }

@@ -30,7 +30,10 @@ class Scheduler {
   /// Standard deviation of the first sample.
   virtual double initial_sigma() const { return 1.0; }
   /// What the model receives in place of the sample.
-  virtual Tensor scale_input(const Tensor& sample, int call) const { static_cast<void>(call); return sample; }
+  virtual Tensor scale_input(const Tensor& sample, int call) const {
+    static_cast<void>(call);
+    return sample;
+  }
   /// The next sample; advances the trajectory. noise() draws a standard normal tensor of the sample's shape.
   virtual Tensor step(Trajectory& trajectory, const Tensor& prediction, const Tensor& sample,
                       c10::function_ref<Tensor()> noise) const = 0;

@@ -120,9 +120,12 @@ class Decoder {
     if ((flags & 0x80) != 0) palette_ = reader_.palette(flags);
     canvas_.assign(static_cast<size_t>(frames_.frame_bytes()), 0);
     for (int kind = reader_.byte(); kind != 0x3b; kind = reader_.byte()) {
-      if (kind == 0x21) extension();
-      else if (kind == 0x2c) picture();
-      else reader_.fail("a block of unknown kind");
+      if (kind == 0x21)
+        extension();
+      else if (kind == 0x2c)
+        picture();
+      else
+        reader_.fail("a block of unknown kind");
     }
     if (frames_.frames == 0) reader_.fail("it has no picture");
     frames_.fps = delay_ > 0 ? 100.0 * static_cast<double>(frames_.frames) / static_cast<double>(delay_) : 10.0;

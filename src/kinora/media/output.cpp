@@ -194,8 +194,10 @@ void check_output(const fs::path& path, int64_t num_frames) {
   }
   std::error_code ignored;
   fs::path folder = folder_of(path);
-  if (kind == OutputKind::kPngFolder && fs::is_directory(path, ignored)) folder = path;
-  else if (kind == OutputKind::kPngFolder) folder = folder_of(folder);  // "a/b/": b is to be made in a
+  if (kind == OutputKind::kPngFolder && fs::is_directory(path, ignored))
+    folder = path;
+  else if (kind == OutputKind::kPngFolder)
+    folder = folder_of(folder);  // "a/b/": b is to be made in a
   if (!fs::exists(folder, ignored)) {
     throw UsageError(concat("the output folder ", quoted(folder), " does not exist"),
                      "create it first, or name another");
@@ -222,12 +224,9 @@ void save_clip(const fs::path& path, const Frames& frames, const Metadata& given
   metadata.width = frames.width;
   metadata.fps = frames.fps;
   switch (output_kind(path)) {
-    case OutputKind::kMp4:
-      return save_mp4(path, frames, metadata, options);
-    case OutputKind::kGif:
-      return write_gif(path, frames, to_json(metadata));
-    case OutputKind::kPng:
-      return write_png(path, frames, 0, png_text_of(metadata));
+    case OutputKind::kMp4: return save_mp4(path, frames, metadata, options);
+    case OutputKind::kGif: return write_gif(path, frames, to_json(metadata));
+    case OutputKind::kPng: return write_png(path, frames, 0, png_text_of(metadata));
     case OutputKind::kPngPattern:
       return save_pngs(folder_of(path), *pattern_of(path.filename().string()), frames, metadata);
     case OutputKind::kPngFolder:

@@ -206,8 +206,10 @@ int Process::wait() {
   } while (got < 0 && errno == EINTR);
   pid_ = -1;
   // A program that ignores SIGCHLD has no status to give us; the caller's look at the result decides then.
-  if (got < 0) status_ = 0;
-  else status_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+  if (got < 0)
+    status_ = 0;
+  else
+    status_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
   return status_;
 }
 

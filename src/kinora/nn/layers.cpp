@@ -63,7 +63,8 @@ Conv::Conv(const Scope& scope, int64_t in, int64_t out, std::vector<int64_t> ker
 }
 
 Tensor Conv::operator()(const Run& run, const Tensor& x) const {
-  return ops::conv(x, run.weights->get(weight_), if_defined(tensor_or_none(run, bias_)), options_.stride, options_.padding);
+  return ops::conv(x, run.weights->get(weight_), if_defined(tensor_or_none(run, bias_)), options_.stride,
+                   options_.padding);
 }
 
 GroupNorm::GroupNorm(const Scope& scope, int64_t groups, int64_t channels, double eps)

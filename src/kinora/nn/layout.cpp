@@ -15,7 +15,8 @@ Streams Layout::with_whole(Axis, const Extent&, Streams streams, c10::function_r
 Streams Layout::attention(const Heads& video, const Heads* text, const Tensor& mask, const Extent&) const {
   const auto optional_mask = mask.defined() ? std::optional<Tensor>(mask) : std::nullopt;
   if (!text) return {ops::attention(video.q, video.k, video.v, optional_mask)};
-  const Tensor q = at::cat({text->q, video.q}, 2), k = at::cat({text->k, video.k}, 2), v = at::cat({text->v, video.v}, 2);
+  const Tensor q = at::cat({text->q, video.q}, 2), k = at::cat({text->k, video.k}, 2),
+               v = at::cat({text->v, video.v}, 2);
   const Tensor out = ops::attention(q, k, v, optional_mask);
   const int64_t text_rows = text->q.size(2);
   return {out.narrow(2, text_rows, out.size(2) - text_rows), out.narrow(2, 0, text_rows)};

@@ -31,7 +31,8 @@ std::string join(const std::vector<std::string>& parts) {
 }
 
 /// The tensor of each parameter, null where it may be absent; throws DataError for every mismatch at once.
-std::vector<const CheckpointTensor*> match(const Params& params, const Checkpoint& checkpoint, const LoadOptions& options) {
+std::vector<const CheckpointTensor*> match(const Params& params, const Checkpoint& checkpoint,
+                                           const LoadOptions& options) {
   std::vector<const CheckpointTensor*> found;
   std::vector<std::string> missing, misshapen, surplus;
   std::set<std::string> used;
@@ -59,18 +60,23 @@ std::vector<const CheckpointTensor*> match(const Params& params, const Checkpoin
   for (const auto& [name, tensor] : checkpoint.tensors()) {
     if (used.contains(name) || !name.starts_with(options.prefix)) continue;
     const auto rest = name.substr(options.prefix.size());
-    if (std::find(options.surplus.begin(), options.surplus.end(), rest) == options.surplus.end()) surplus.push_back(name);
+    if (std::find(options.surplus.begin(), options.surplus.end(), rest) == options.surplus.end())
+      surplus.push_back(name);
   }
-  const auto problems = join({say(missing, "missing"), say(misshapen, "misshapen"), say(surplus, "not known to the model")});
+  const auto problems =
+      join({say(missing, "missing"), say(misshapen, "misshapen"), say(surplus, "not known to the model")});
   if (!problems.empty()) {
-    throw DataError(concat(checkpoint.path().string(), ": ", problems), "the weights and the config.json beside them must be of the same model");
+    throw DataError(concat(checkpoint.path().string(), ": ", problems),
+                    "the weights and the config.json beside them must be of the same model");
   }
   return found;
 }
 
 }  // namespace
 
-void check_weights(const Params& params, const Checkpoint& checkpoint, const LoadOptions& options) { match(params, checkpoint, options); }
+void check_weights(const Params& params, const Checkpoint& checkpoint, const LoadOptions& options) {
+  match(params, checkpoint, options);
+}
 
 ResidentWeights load_weights(const Params& params, const Checkpoint& checkpoint, const LoadOptions& options) {
   const auto found = match(params, checkpoint, options);

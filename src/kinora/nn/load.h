@@ -14,9 +14,9 @@ namespace kinora {
 struct LoadOptions {
   at::ScalarType dtype = at::kFloat;
   at::Device device = at::kCPU;
-  std::string prefix;                                     ///< put before each parameter's name to find it in the checkpoint
-  std::function<std::string(const std::string&)> alias;   ///< another name to try when the published one is absent
-  std::vector<std::string> surplus;                       ///< names (after the prefix) that may be left over
+  std::string prefix;  ///< put before each parameter's name to find it in the checkpoint
+  std::function<std::string(const std::string&)> alias;  ///< another name to try when the published one is absent
+  std::vector<std::string> surplus;                      ///< names (after the prefix) that may be left over
   Ledger* ledger = nullptr;
 };
 

@@ -46,7 +46,9 @@ class LoadWeights : public ::testing::Test {
   Params params_;
 };
 
-void expect_has(const std::string& text, const std::string& part) { EXPECT_NE(text.find(part), std::string::npos) << text; }
+void expect_has(const std::string& text, const std::string& part) {
+  EXPECT_NE(text.find(part), std::string::npos) << text;
+}
 
 TEST_F(LoadWeights, ReadsEveryParameterByName) {
   const NamedTensors tensors = right();
@@ -96,7 +98,8 @@ TEST_F(LoadWeights, NamesTheTensorThatIsNotFinite) {
 
 TEST_F(LoadWeights, PrefixSelectsThePartOfACheckpoint) {
   const NamedTensors tensors = right();
-  const NamedTensors both{{"model.fc.weight", tensors[0].second}, {"model.fc.bias", tensors[1].second}, {"vae.fc.weight", at::zeros({1})}};
+  const NamedTensors both{
+      {"model.fc.weight", tensors[0].second}, {"model.fc.bias", tensors[1].second}, {"vae.fc.weight", at::zeros({1})}};
   ResidentWeights weights = load_weights(params_, file(both), {.prefix = "model."});
   EXPECT_TRUE(weights.get(params_[1]).equal(tensors[1].second));
   expect_has(complaint(both), "missing");
@@ -104,7 +107,8 @@ TEST_F(LoadWeights, PrefixSelectsThePartOfACheckpoint) {
 
 TEST_F(LoadWeights, AliasIsTriedWhereThePublishedNameIsAbsent) {
   const NamedTensors tensors{{"old.weight", at::ones({3, 5})}, {"fc.bias", at::zeros({3})}};
-  const LoadOptions options{.alias = [](const std::string& name) { return name == "fc.weight" ? std::string("old.weight") : name; }};
+  const LoadOptions options{
+      .alias = [](const std::string& name) { return name == "fc.weight" ? std::string("old.weight") : name; }};
   ResidentWeights weights = load_weights(params_, file(tensors), options);
   EXPECT_TRUE(weights.get(params_[0]).equal(at::ones({3, 5})));
 }

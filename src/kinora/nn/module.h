@@ -35,7 +35,7 @@ Init normal(double std);
 struct ParamOptions {
   Init init = init::zeros;
   bool trainable = true;
-  bool optional = false;  ///< a checkpoint may leave it out; `init` makes it then
+  bool optional = false;                  ///< a checkpoint may leave it out; `init` makes it then
   std::vector<std::string> aliases = {};  ///< other names under which published checkpoints store it
 };
 

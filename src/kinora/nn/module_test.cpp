@@ -86,7 +86,8 @@ TEST(Init, NormalHasItsStandardDeviation) {
 TEST(InitWeights, SeedDecidesEveryValueAndDtypeIsTheLastStep) {
   Params params;
   const Scope root(params);
-  root.param("w", {17, 3}, {.init = init::xavier_uniform}), root.param("one", {3}, {.init = init::ones}), root.param("zero", {3});
+  root.param("w", {17, 3}, {.init = init::xavier_uniform}), root.param("one", {3}, {.init = init::ones}),
+      root.param("zero", {3});
   ResidentWeights a = init_weights(params, 5), b = init_weights(params, 5), c = init_weights(params, 6);
   EXPECT_TRUE(a.get(params[0]).equal(b.get(params[0])));
   EXPECT_FALSE(a.get(params[0]).equal(c.get(params[0])));

@@ -27,7 +27,9 @@ class Keeper final : public Policy {
 
 TEST(Site, WithoutAPolicyItComputes) {
   int calls = 0;
-  const Streams out = site(kinora::Run{}, kKey, [&]() -> Streams { return ++calls, Streams{at::ones({3}), at::zeros({5})}; });
+  const Streams out = site(kinora::Run{}, kKey, [&]() -> Streams {
+    return ++calls, Streams{at::ones({3}), at::zeros({5})};
+  });
   EXPECT_EQ(calls, 1);
   EXPECT_EQ(out.size(), 2U);
   EXPECT_TRUE(site_tensor(kinora::Run{}, kKey, [] { return at::ones({3}); }).equal(at::ones({3})));
@@ -130,7 +132,9 @@ TEST(WholeLayout, EverythingIsTheIdentity) {
 }
 
 TEST(WholeLayout, JointAttentionGivesEachStreamItsRowsBack) {
-  const auto heads = [](int64_t rows) { return Heads{at::rand({2, 3, rows, 4}), at::rand({2, 3, rows, 4}), at::rand({2, 3, rows, 4})}; };
+  const auto heads = [](int64_t rows) {
+    return Heads{at::rand({2, 3, rows, 4}), at::rand({2, 3, rows, 4}), at::rand({2, 3, rows, 4})};
+  };
   const Heads video = heads(5), text = heads(3);
   const Extent extent{.frames = 1, .rows = 5};
   EXPECT_TRUE(whole_layout().attention(video, nullptr, {}, extent)[0].equal(ops::attention(video.q, video.k, video.v)));

@@ -7,7 +7,8 @@ namespace {
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-Tensor conv_reference(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, at::IntArrayRef stride, at::IntArrayRef padding) {
+Tensor conv_reference(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, at::IntArrayRef stride,
+                      at::IntArrayRef padding) {
   // at::conv2d leaves a single small picture to another kernel than a batch of the same pictures, so that a tail of one frame would
   // differ in its last bits: oneDNN's own gives each picture the same bits in any batch.
   if (x.is_cpu() && x.scalar_type() == at::kFloat && x.numel() > 0 && at::hasMKLDNN()) {
@@ -18,7 +19,8 @@ Tensor conv_reference(const Tensor& x, const Tensor& weight, const MaybeTensor& 
   return at::conv3d(x, weight, bias, stride, padding);
 }
 
-Tensor conv_meta(const Tensor& x, const Tensor& weight, const MaybeTensor&, at::IntArrayRef stride, at::IntArrayRef padding) {
+Tensor conv_meta(const Tensor& x, const Tensor& weight, const MaybeTensor&, at::IntArrayRef stride,
+                 at::IntArrayRef padding) {
   std::vector<int64_t> shape{x.size(0), weight.size(0)};
   for (int64_t d = 2; d < weight.dim(); ++d) {
     shape.push_back((x.size(d) + 2 * padding[d - 2] - weight.size(d)) / stride[d - 2] + 1);
@@ -41,14 +43,18 @@ Tensor patchify_meta(const Tensor& x, const Tensor& weight, const MaybeTensor&) 
 
 const Operator<&conv_reference, &conv_meta> conv_op(
     "kinora::conv(Tensor x, Tensor weight, Tensor? bias, int[] stride, int[] padding) -> Tensor");
-const Operator<&patchify_reference, &patchify_meta> patchify_op("kinora::patchify(Tensor x, Tensor weight, Tensor? bias) -> Tensor");
+const Operator<&patchify_reference, &patchify_meta> patchify_op(
+    "kinora::patchify(Tensor x, Tensor weight, Tensor? bias) -> Tensor");
 
 }  // namespace
 
-Tensor conv(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, at::IntArrayRef stride, at::IntArrayRef padding) {
+Tensor conv(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, at::IntArrayRef stride,
+            at::IntArrayRef padding) {
   return conv_op(x, weight, bias, stride, padding);
 }
 
-Tensor patchify(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) { return patchify_op(x, weight, bias); }
+Tensor patchify(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
+  return patchify_op(x, weight, bias);
+}
 
 }  // namespace kinora::ops

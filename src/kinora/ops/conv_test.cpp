@@ -31,9 +31,11 @@ Tensor naive_conv3d(const Tensors& in, at::IntArrayRef stride, at::IntArrayRef p
           for (int64_t j = 0; j < size[4]; ++j) {
             double sum = bias[o];
             for (int64_t k = 0; k < ws[1] * ws[2] * ws[3] * ws[4]; ++k) {
-              const int64_t kw = k % ws[4], kh = k / ws[4] % ws[3], kt = k / (ws[4] * ws[3]) % ws[2], c = k / (ws[4] * ws[3] * ws[2]);
-              sum += w[o * ws[1] * ws[2] * ws[3] * ws[4] + k] *
-                     pixel(b, c, t * stride[0] + kt - padding[0], i * stride[1] + kh - padding[1], j * stride[2] + kw - padding[2]);
+              const int64_t kw = k % ws[4], kh = k / ws[4] % ws[3], kt = k / (ws[4] * ws[3]) % ws[2],
+                            c = k / (ws[4] * ws[3] * ws[2]);
+              sum += w[o * ws[1] * ws[2] * ws[3] * ws[4] + k] * pixel(b, c, t * stride[0] + kt - padding[0],
+                                                                      i * stride[1] + kh - padding[1],
+                                                                      j * stride[2] + kw - padding[2]);
             }
             y.push_back(sum);
           }
@@ -45,13 +47,16 @@ struct ConvRow {
 };
 
 TEST(Conv, EqualsALoopInThreeDimensions) {
-  const ConvRow rows[] = {{{1, 1, 1}, {1, 1, 1}, {0, 0, 0}}, {{3, 3, 3}, {1, 1, 1}, {1, 1, 1}}, {{3, 1, 3}, {2, 1, 2}, {0, 0, 1}}};
+  const ConvRow rows[] = {
+      {{1, 1, 1}, {1, 1, 1}, {0, 0, 0}}, {{3, 3, 3}, {1, 1, 1}, {1, 1, 1}}, {{3, 1, 3}, {2, 1, 2}, {0, 0, 1}}};
   for (const auto& row : rows) {
     SCOPED_TRACE(at::IntArrayRef(row.kernel));
-    const Tensors in{normal({2, 3, 5, 7, 3}, 1), normal({5, 3, row.kernel[0], row.kernel[1], row.kernel[2]}, 2), normal({5}, 3)};
-    expect_operator(in, [&](const Tensors& t) { return conv(t[0], t[1], t[2], row.stride, row.padding); },
-                    [&](const Tensors& t) { return naive_conv3d(t, row.stride, row.padding); },
-                    [&](const Tensors& t) { return at::conv3d(t[0], t[1], t[2], row.stride, row.padding); });
+    const Tensors in{normal({2, 3, 5, 7, 3}, 1), normal({5, 3, row.kernel[0], row.kernel[1], row.kernel[2]}, 2),
+                     normal({5}, 3)};
+    expect_operator(
+        in, [&](const Tensors& t) { return conv(t[0], t[1], t[2], row.stride, row.padding); },
+        [&](const Tensors& t) { return naive_conv3d(t, row.stride, row.padding); },
+        [&](const Tensors& t) { return at::conv3d(t[0], t[1], t[2], row.stride, row.padding); });
   }
 }
 
@@ -64,16 +69,19 @@ TEST(Conv, EqualsALoopInTwoDimensionsWithAndWithoutBias) {
       return naive_conv3d(t, {1, row.stride[0], row.stride[1]}, {0, row.padding[0], row.padding[1]}).squeeze(2);
     };
     const Tensors in{normal({2, 3, 17, 5}, 1), normal({1, 3, row.kernel[0], row.kernel[1]}, 2), normal({1}, 3)};
-    expect_operator(in, [&](const Tensors& t) { return conv(t[0], t[1], t[2], row.stride, row.padding); }, naive,
-                    [&](const Tensors& t) { return at::conv2d(t[0], t[1], t[2], row.stride, row.padding); });
-    expect_operator({in[0], in[1]}, [&](const Tensors& t) { return conv(t[0], t[1], std::nullopt, row.stride, row.padding); }, naive,
-                    [&](const Tensors& t) { return at::conv2d(t[0], t[1], {}, row.stride, row.padding); });
+    expect_operator(
+        in, [&](const Tensors& t) { return conv(t[0], t[1], t[2], row.stride, row.padding); }, naive,
+        [&](const Tensors& t) { return at::conv2d(t[0], t[1], t[2], row.stride, row.padding); });
+    expect_operator(
+        {in[0], in[1]}, [&](const Tensors& t) { return conv(t[0], t[1], std::nullopt, row.stride, row.padding); },
+        naive, [&](const Tensors& t) { return at::conv2d(t[0], t[1], {}, row.stride, row.padding); });
   }
 }
 
 TEST(Conv, APictureAloneHasTheBitsThatItHasInABatch) {
   for (const auto dtype : {at::kFloat, at::kBFloat16}) {
-    const Tensor x = normal({5, 3, 17, 13}, 1).to(dtype), weight = normal({7, 3, 3, 3}, 2).to(dtype), bias = normal({7}, 3).to(dtype);
+    const Tensor x = normal({5, 3, 17, 13}, 1).to(dtype), weight = normal({7, 3, 3, 3}, 2).to(dtype),
+                 bias = normal({7}, 3).to(dtype);
     const auto run = [&](const Tensor& t) { return conv(t, weight, bias, {1, 1}, {1, 1}); };
     EXPECT_TRUE(run(x.narrow(0, 4, 1)).equal(run(x).narrow(0, 4, 1))) << c10::toString(dtype);
   }
@@ -98,7 +106,8 @@ TEST(Patchify, IsAConvolutionWhoseStrideIsItsKernelWithZerosBehind) {
       const Tensor whole = at::constant_pad_nd(t[0], {0, behind(2), 0, behind(1), 0, behind(0)});
       return at::conv3d(whole, t[1], t[2], at::IntArrayRef(patch.data(), 3)).flatten(3).permute({0, 2, 3, 1});
     };
-    expect_operator(in, [](const Tensors& t) { return patchify(t[0], t[1], t[2]); }, naive_patchify, aten);
+    expect_operator(
+        in, [](const Tensors& t) { return patchify(t[0], t[1], t[2]); }, naive_patchify, aten);
   }
 }
 

@@ -27,7 +27,9 @@ using MaybeTensor = std::optional<Tensor>;
 namespace detail {
 
 template <typename T>
-bool wants_grad(const T&) { return false; }
+bool wants_grad(const T&) {
+  return false;
+}
 inline bool wants_grad(const Tensor& t) { return t.defined() && t.requires_grad(); }
 inline bool wants_grad(const MaybeTensor& t) { return t && wants_grad(*t); }
 inline bool wants_grad(at::TensorList list) {

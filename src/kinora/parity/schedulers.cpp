@@ -1,7 +1,7 @@
 // Runners of the random numbers and of the schedulers; a row of diffusion/schedulers.h needs no runner of its own.
+#include "kinora/diffusion/schedulers.h"
 #include "kinora/base/error.h"
 #include "kinora/diffusion/rflow.h"
-#include "kinora/diffusion/schedulers.h"
 #include "kinora/parity/runners.h"
 #include "kinora/tensor/random.h"
 
@@ -108,7 +108,9 @@ std::unique_ptr<Scheduler> scheduler_of(const Case& c) {
   return make_scheduler(c.cls, config, steps.get<int>(), context);
 }
 
-Tensor as_tensor(std::span<const double> values) { return at::tensor(at::ArrayRef<double>(values.data(), values.size()), at::kDouble); }
+Tensor as_tensor(std::span<const double> values) {
+  return at::tensor(at::ArrayRef<double>(values.data(), values.size()), at::kDouble);
+}
 
 Outputs scheduler_timesteps(const Case& c) {
   const auto scheduler = scheduler_of(c);
@@ -148,7 +150,8 @@ Outputs scheduler_trajectory(const Case& c) {
 
 Outputs scheduler_add_noise(const Case& c) {
   Outputs out;
-  out.tensors["out"] = scheduler_of(c)->add_noise(c.input("sample"), c.input("noise"), as_tensor(c.call.at("at").get<std::vector<double>>()));
+  out.tensors["out"] = scheduler_of(c)->add_noise(c.input("sample"), c.input("noise"),
+                                                  as_tensor(c.call.at("at").get<std::vector<double>>()));
   return out;
 }
 
@@ -182,8 +185,10 @@ void add_schedulers(Registry& registry) {
   registry.add("randn_tensor", "randn_tensor", randn_tensor);
   registry.add("RFLOW", "timesteps", rflow_timesteps);
   registry.add("RFlowScheduler", "add_noise+training_losses", rflow_training);
-  const std::pair<const char*, Runner> methods[] = {{"trajectory", scheduler_trajectory}, {"timesteps", scheduler_timesteps},
-                                                    {"add_noise", scheduler_add_noise}, {"scale_noise", scheduler_add_noise},
+  const std::pair<const char*, Runner> methods[] = {{"trajectory", scheduler_trajectory},
+                                                    {"timesteps", scheduler_timesteps},
+                                                    {"add_noise", scheduler_add_noise},
+                                                    {"scale_noise", scheduler_add_noise},
                                                     {"steps", scheduler_steps}};
   for (const auto& row : kSchedulers) {
     for (const auto& [method, runner] : methods) {

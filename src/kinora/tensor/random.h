@@ -11,6 +11,7 @@ namespace kinora {
 at::Generator cpu_generator(uint64_t seed);
 
 /// Standard normal values drawn on the CPU, so that a seed means the same clip on every device, then moved.
-at::Tensor randn(at::IntArrayRef shape, at::Generator& generator, at::ScalarType dtype = at::kFloat, at::Device device = at::kCPU);
+at::Tensor randn(at::IntArrayRef shape, at::Generator& generator, at::ScalarType dtype = at::kFloat,
+                 at::Device device = at::kCPU);
 
 }  // namespace kinora

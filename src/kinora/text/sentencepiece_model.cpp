@@ -32,12 +32,8 @@ class Message {
     field = {key >> 3, 0, {}};
     if (field.number == 0 || field.number > (1U << 29)) fail("a field number out of range");
     switch (key & 7U) {
-      case 0:
-        field.value = varint();
-        return true;
-      case 1:
-        field.value = fixed(8);
-        return true;
+      case 0: field.value = varint(); return true;
+      case 1: field.value = fixed(8); return true;
       case 2: {
         const uint64_t length = varint();
         if (length > bytes_.size()) fail(concat("a field of ", length, " bytes where ", bytes_.size(), " are left"));
@@ -45,11 +41,8 @@ class Message {
         bytes_.remove_prefix(length);
         return true;
       }
-      case 5:
-        field.value = fixed(4);
-        return true;
-      default:
-        fail(concat("wire type ", key & 7U));
+      case 5: field.value = fixed(4); return true;
+      default: fail(concat("wire type ", key & 7U));
     }
   }
 

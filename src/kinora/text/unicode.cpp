@@ -40,18 +40,10 @@ const icu::Normalizer2& normalizer(NormalForm form) {
   UErrorCode status = U_ZERO_ERROR;
   const icu::Normalizer2* found = nullptr;
   switch (form) {
-    case NormalForm::kNfc:
-      found = icu::Normalizer2::getNFCInstance(status);
-      break;
-    case NormalForm::kNfd:
-      found = icu::Normalizer2::getNFDInstance(status);
-      break;
-    case NormalForm::kNfkc:
-      found = icu::Normalizer2::getNFKCInstance(status);
-      break;
-    case NormalForm::kNfkd:
-      found = icu::Normalizer2::getNFKDInstance(status);
-      break;
+    case NormalForm::kNfc: found = icu::Normalizer2::getNFCInstance(status); break;
+    case NormalForm::kNfd: found = icu::Normalizer2::getNFDInstance(status); break;
+    case NormalForm::kNfkc: found = icu::Normalizer2::getNFKCInstance(status); break;
+    case NormalForm::kNfkd: found = icu::Normalizer2::getNFKDInstance(status); break;
   }
   check_icu(status, "normalize text");
   return *found;

@@ -25,7 +25,8 @@ std::map<int64_t, fs::path> complete_steps(const fs::path& folder) {
     const std::string name = entry.path().stem().string();
     if (entry.path().extension() != ".json" || !name.starts_with(kStem)) continue;
     const std::string digits = name.substr(kStem.size());
-    if (digits.empty() || digits.size() > kMostDigits || digits.find_first_not_of("0123456789") != std::string::npos) continue;
+    if (digits.empty() || digits.size() > kMostDigits || digits.find_first_not_of("0123456789") != std::string::npos)
+      continue;
     found[std::stoll(digits)] = folder / (name + ".safetensors");
   }
   return found;
@@ -44,11 +45,13 @@ void save_checkpoint(const fs::path& folder, int64_t step, const NamedTensors& t
   if (failed) throw ResourceError(concat("cannot make the folder ", folder.string(), ": ", failed.message()));
   const fs::path file = folder / (stem(step) + ".safetensors");
   save_tensors(file, tensors);
-  write_file(folder / (stem(step) + ".json"), Json{{"step", step}, {"crc32", file_sum(file)}, {"notes", notes}}.dump(2) + "\n");
+  write_file(folder / (stem(step) + ".json"),
+             Json{{"step", step}, {"crc32", file_sum(file)}, {"notes", notes}}.dump(2) + "\n");
   auto steps = complete_steps(folder);
   while (steps.size() > kKept) {
     const auto oldest = steps.begin();
-    fs::remove(fs::path(oldest->second).replace_extension(".json"), failed);  // the sum first: what is left does not count
+    fs::remove(fs::path(oldest->second).replace_extension(".json"),
+               failed);  // the sum first: what is left does not count
     fs::remove(oldest->second, failed);
     steps.erase(oldest);
   }
@@ -62,13 +65,15 @@ std::optional<SavedStep> newest_checkpoint(const fs::path& folder) {
       const Json json = read_json_file(fs::path(file).replace_extension(".json"));
       const JsonObject sum(json, file.string());
       const Json* notes = sum.find("notes");
-      if (sum.require_int("crc32", 0) == file_sum(file)) return SavedStep{.step = step, .file = file, .notes = notes ? *notes : Json()};
+      if (sum.require_int("crc32", 0) == file_sum(file))
+        return SavedStep{.step = step, .file = file, .notes = notes ? *notes : Json()};
       log_warn(concat(file.string(), " is damaged (its sum differs); trying the one before"));
     } catch (const Error& e) {
       log_warn(concat(file.string(), ": ", e.what(), "; trying the one before"));
     }
   }
-  if (!steps.empty()) throw DataError(concat("no checkpoint in ", folder.string(), " is whole"), "remove the folder to start anew");
+  if (!steps.empty())
+    throw DataError(concat("no checkpoint in ", folder.string(), " is whole"), "remove the folder to start anew");
   return std::nullopt;
 }
 

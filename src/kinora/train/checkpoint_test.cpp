@@ -28,7 +28,9 @@ class TrainCheckpoint : public ::testing::Test {
     fs::remove_all(folder_, ignored);
   }
 
-  void save(int64_t step) { save_checkpoint(folder_, step, {{"w", at::full({3}, static_cast<double>(step), at::kFloat)}}, {{"of", step}}); }
+  void save(int64_t step) {
+    save_checkpoint(folder_, step, {{"w", at::full({3}, static_cast<double>(step), at::kFloat)}}, {{"of", step}});
+  }
   fs::path file(int64_t step, const char* ending) const { return folder_ / concat("step-", step, ending); }
   void damage(int64_t step) {
     std::fstream out(file(step, ".safetensors"), std::ios::in | std::ios::out | std::ios::binary);
@@ -106,7 +108,8 @@ TEST_F(TrainCheckpoint, NotesThatAreMissingAreNull) {
 
 TEST_F(TrainCheckpoint, ForeignFilesInTheFolderAreLeftAlone) {
   save(1);
-  for (const char* name : {"step-.json", "step-x.json", "step-99999999999999999999.json", "loss.csv"}) write_file(folder_ / name, "");
+  for (const char* name : {"step-.json", "step-x.json", "step-99999999999999999999.json", "loss.csv"})
+    write_file(folder_ / name, "");
   EXPECT_EQ(newest_checkpoint(folder_)->step, 1);
   EXPECT_TRUE(warnings_.empty());
 }

@@ -15,7 +15,8 @@ namespace {
 at::ScalarType dtype_of(const std::string& name) {
   static const std::map<std::string, at::ScalarType> known{{"bfloat16", at::kBFloat16}, {"float32", at::kFloat}};
   const auto found = known.find(name);
-  if (found == known.end()) throw DataError(concat("dtype \"", name, "\" is not known"), "bfloat16 and float32 can be trained");
+  if (found == known.end())
+    throw DataError(concat("dtype \"", name, "\" is not known"), "bfloat16 and float32 can be trained");
   return found->second;
 }
 
@@ -45,11 +46,13 @@ NamedTensors autoencoder_of(const fs::path& folder, models::VideoVaeConfig& vae)
 
 /// The weights of a finished stage, or what `make` returns; `vae` is what the file says, or what `make` has made of it.
 template <typename Make>
-NamedTensors stage_weights(const ShapesContext& context, const std::string& stage, models::VideoVaeConfig& vae, Make make) {
+NamedTensors stage_weights(const ShapesContext& context, const std::string& stage, models::VideoVaeConfig& vae,
+                           Make make) {
   const fs::path file = context.weights_file(stage);
   if (fs::exists(file)) {
     const Checkpoint done(file);
-    vae = models::VideoVaeConfig::from_json(parse_json(done.files().front()->metadata().at("config"), {}, file.string()), file.string());
+    vae = models::VideoVaeConfig::from_json(
+        parse_json(done.files().front()->metadata().at("config"), {}, file.string()), file.string());
     NamedTensors tensors;
     for (const auto& [name, tensor] : done.tensors()) tensors.emplace_back(name, load_tensor(tensor));
     return tensors;
@@ -61,13 +64,15 @@ NamedTensors stage_weights(const ShapesContext& context, const std::string& stag
 
 }  // namespace
 
-ResidentWeights weights_from(const Params& params, const NamedTensors& tensors, at::ScalarType dtype, at::Device device) {
+ResidentWeights weights_from(const Params& params, const NamedTensors& tensors, at::ScalarType dtype,
+                             at::Device device) {
   std::map<std::string, Tensor> by_name(tensors.begin(), tensors.end());
   std::vector<Tensor> out;
   for (const auto& p : params) {
     const auto found = by_name.find(p.name);
     if (found == by_name.end() || found->second.sizes() != at::IntArrayRef(p.shape)) {
-      throw DataError(concat("the earlier stage has no tensor ", p.name, " of this shape"), "the config changed: train into another folder");
+      throw DataError(concat("the earlier stage has no tensor ", p.name, " of this shape"),
+                      "the config changed: train into another folder");
     }
     out.push_back(found->second.to(device, dtype));
   }
@@ -99,8 +104,11 @@ ShapesConfig ShapesConfig::from_json(const Json& json, const std::string& what) 
   c.spatial = StageOptions::from_json(spatial, "spatial");
   c.crops_side = spatial.int_or("crops_side", c.crops_side, 1);
   c.crops_per_clip = spatial.int_or("crops_per_clip", c.crops_per_clip, 1);
-  c.picture_loss = {.l1 = spatial.number_or("l1", 1.0), .l2 = spatial.number_or("l2", 1.0), .gradient = spatial.number_or("gradient", 0.5),
-                    .foreground = spatial.number_or("foreground", 4.0), .kl = spatial.number_or("kl", 1e-3)};
+  c.picture_loss = {.l1 = spatial.number_or("l1", 1.0),
+                    .l2 = spatial.number_or("l2", 1.0),
+                    .gradient = spatial.number_or("gradient", 0.5),
+                    .foreground = spatial.number_or("foreground", 4.0),
+                    .kl = spatial.number_or("kl", 1e-3)};
   const JsonObject temporal = stages.require_object("temporal");
   c.temporal = StageOptions::from_json(temporal, "temporal");
   c.temporal_kl = temporal.number_or("kl", c.temporal_kl);
@@ -121,10 +129,12 @@ ShapesConfig ShapesConfig::from_json(const Json& json, const std::string& what) 
   return c;
 }
 
-void export_shapes(const ShapesConfig& config, const fs::path& folder, const models::VideoVaeConfig& vae_config, const NamedTensors& vae,
-                   const NamedTensors& text_encoder, const NamedTensors& transformer) {
+void export_shapes(const ShapesConfig& config, const fs::path& folder, const models::VideoVaeConfig& vae_config,
+                   const NamedTensors& vae, const NamedTensors& text_encoder, const NamedTensors& transformer) {
   for (const char* part : {"transformer", "vae", "text_encoder", "tokenizer", "scheduler"}) make_folder(folder / part);
-  const auto save = [&](const char* file, const NamedTensors& tensors) { save_tensors(folder / file, in_dtype(tensors, at::kBFloat16)); };
+  const auto save = [&](const char* file, const NamedTensors& tensors) {
+    save_tensors(folder / file, in_dtype(tensors, at::kBFloat16));
+  };
   save("transformer/diffusion_pytorch_model.safetensors", transformer);
   save("vae/diffusion_pytorch_model.safetensors", vae);
   save("text_encoder/model.safetensors", text_encoder);
@@ -132,7 +142,8 @@ void export_shapes(const ShapesConfig& config, const fs::path& folder, const mod
   write_json(folder / "vae/config.json", vae_config.to_json());
   write_json(folder / "text_encoder/config.json", config.text_encoder);
   write_file(folder / "tokenizer/tokenizer.json", world::tokenizer_json(config.world));
-  write_json(folder / "scheduler/scheduler_config.json", {{"_class_name", "RFLOW"}, {"num_train_timesteps", 1000}, {"use_timestep_transform", false}});
+  write_json(folder / "scheduler/scheduler_config.json",
+             {{"_class_name", "RFLOW"}, {"num_train_timesteps", 1000}, {"use_timestep_transform", false}});
   write_json(folder / "world.json", world::to_json(config.world));
   write_json(folder / "model_index.json", {{"_class_name", "OpenSoraPipeline"},
                                            {"transformer", {"kinora", "STDiT3"}},

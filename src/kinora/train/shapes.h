@@ -30,7 +30,7 @@ struct ShapesConfig {
   world::WorldConfig world;
   models::VideoVaeConfig vae;
   models::STDiT3Config transformer;
-  Json text_encoder;             ///< config.json of a T5; its vocab_size follows from the world
+  Json text_encoder;  ///< config.json of a T5; its vocab_size follows from the world
   at::ScalarType dtype = at::kBFloat16;
   int64_t seed = 0;
   StageOptions spatial, temporal, finetune, denoiser;
@@ -40,18 +40,19 @@ struct ShapesConfig {
   int64_t temporal_clips = 400;  ///< distinct clips that the temporal stage sees
   double gate = 0.97;            ///< share of right attributes that the judge must read on reconstructions
   int64_t gate_clips = 48;
-  int64_t latents = 8000;        ///< clips encoded for the denoiser
+  int64_t latents = 8000;  ///< clips encoded for the denoiser
   TimeDraw times;
-  double text_lr_factor = 0.3;   ///< of the denoiser's rate, for the text encoder
-  Json defaults;                 ///< what `generate` uses when it is not told otherwise; written into model_index.json
+  double text_lr_factor = 0.3;  ///< of the denoiser's rate, for the text encoder
+  Json defaults;                ///< what `generate` uses when it is not told otherwise; written into model_index.json
 
   /// Throws DataError naming the key.
   static ShapesConfig from_json(const Json& json, const std::string& what);
 };
 
 struct ShapesOptions {
-  std::filesystem::path folder;     ///< checkpoints, caches and, at the end, `model/`
-  std::filesystem::path from;       ///< a model of the same config to go on from: its autoencoder is kept, the rest trains on; or empty
+  std::filesystem::path folder;  ///< checkpoints, caches and, at the end, `model/`
+  std::filesystem::path
+      from;  ///< a model of the same config to go on from: its autoencoder is kept, the rest trains on; or empty
   at::Device device = at::kCPU;
   std::ostream* progress = nullptr;
   std::stop_token cancel;
@@ -61,7 +62,8 @@ struct ShapesOptions {
 void train_shapes(const ShapesConfig& config, const ShapesOptions& options);
 
 /// Writes the model as it is at this moment of the denoiser's training.
-void export_shapes(const ShapesConfig& config, const std::filesystem::path& folder, const models::VideoVaeConfig& vae_config,
-                   const NamedTensors& vae, const NamedTensors& text_encoder, const NamedTensors& transformer);
+void export_shapes(const ShapesConfig& config, const std::filesystem::path& folder,
+                   const models::VideoVaeConfig& vae_config, const NamedTensors& vae, const NamedTensors& text_encoder,
+                   const NamedTensors& transformer);
 
 }  // namespace kinora::train

@@ -36,16 +36,19 @@ int64_t draw(at::Generator& generator, int64_t low, int64_t high) {  // inclusiv
 Tensor clip_batch(const world::WorldConfig& config, uint64_t seed, std::span<const int64_t> indices) {
   std::vector<Tensor> clips;
   for (const int64_t index : indices) {
-    clips.push_back(media::to_tensor(world::sample(config, seed, static_cast<uint64_t>(index), world::Split::train).clip));
+    clips.push_back(
+        media::to_tensor(world::sample(config, seed, static_cast<uint64_t>(index), world::Split::train).clip));
   }
   return at::stack(clips);
 }
 
-Crops crop_batch(const world::WorldConfig& config, uint64_t seed, int64_t first_index, int64_t count, int64_t per_clip, int64_t side) {
+Crops crop_batch(const world::WorldConfig& config, uint64_t seed, int64_t first_index, int64_t count, int64_t per_clip,
+                 int64_t side) {
   at::Generator generator = cpu_generator(seed ^ static_cast<uint64_t>(first_index) * 0x9E3779B97F4A7C15ull);
   std::vector<Tensor> pixels, foreground;
   for (int64_t i = 0; i < count; ++i) {
-    const auto sample = world::sample(config, seed, static_cast<uint64_t>(first_index + i / per_clip), world::Split::train);
+    const auto sample =
+        world::sample(config, seed, static_cast<uint64_t>(first_index + i / per_clip), world::Split::train);
     const Tensor clip = media::to_tensor(sample.clip), background = background_of(config, sample.scene);
     for (int64_t end = std::min(count, (i / per_clip + 1) * per_clip); i < end; ++i) {
       const Tensor frame = clip.select(1, draw(generator, 0, config.frames - 1));
@@ -76,8 +79,9 @@ Tokens tokenize(const text::Tokenizer& tokenizer, const std::vector<std::string>
   return {ids, mask};
 }
 
-Tensor cached_latents(const std::filesystem::path& file, const std::string& key, const world::WorldConfig& config, uint64_t seed,
-                      int64_t count, int64_t batch, const std::function<Tensor(const Tensor& clips)>& encode,
+Tensor cached_latents(const std::filesystem::path& file, const std::string& key, const world::WorldConfig& config,
+                      uint64_t seed, int64_t count, int64_t batch,
+                      const std::function<Tensor(const Tensor& clips)>& encode,
                       const std::function<void(int64_t done)>& progress) {
   if (std::filesystem::exists(file)) {
     const Checkpoint cache(file);

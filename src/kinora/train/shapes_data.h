@@ -26,7 +26,8 @@ struct Crops {
   Tensor foreground;  ///< [B, 1, side, side] float: 1 where the clip differs from its background
 };
 /// `count` crops, `per_clip` from frames of one clip; side as large as the frame gives whole frames.
-Crops crop_batch(const world::WorldConfig& config, uint64_t seed, int64_t first_index, int64_t count, int64_t per_clip, int64_t side);
+Crops crop_batch(const world::WorldConfig& config, uint64_t seed, int64_t first_index, int64_t count, int64_t per_clip,
+                 int64_t side);
 
 struct Tokens {
   Tensor ids;   ///< [B, max_length] int64
@@ -36,8 +37,9 @@ Tokens tokenize(const text::Tokenizer& tokenizer, const std::vector<std::string>
 
 /// Encoded clips 0 .. count-1 of `seed`, [count, C, T, H, W] in bfloat16: read from `file` when it was made for the same `key`
 /// (what encoded them), else encoded in batches and written. progress(done) as clips are done.
-Tensor cached_latents(const std::filesystem::path& file, const std::string& key, const world::WorldConfig& config, uint64_t seed,
-                      int64_t count, int64_t batch, const std::function<Tensor(const Tensor& clips)>& encode,
+Tensor cached_latents(const std::filesystem::path& file, const std::string& key, const world::WorldConfig& config,
+                      uint64_t seed, int64_t count, int64_t batch,
+                      const std::function<Tensor(const Tensor& clips)>& encode,
                       const std::function<void(int64_t done)>& progress);
 
 }  // namespace kinora::train

@@ -49,7 +49,8 @@ TEST(CropBatch, MostCropsShowTheObjectAndTheMaskSaysWhere) {
 
 TEST(CropBatch, DependsOnSeedAndFirstIndexOnly) {
   const world::WorldConfig config = small_world();
-  const Crops a = crop_batch(config, 5, 7, 10, 5, 16), b = crop_batch(config, 5, 7, 10, 5, 16), c = crop_batch(config, 6, 7, 10, 5, 16);
+  const Crops a = crop_batch(config, 5, 7, 10, 5, 16), b = crop_batch(config, 5, 7, 10, 5, 16),
+              c = crop_batch(config, 6, 7, 10, 5, 16);
   EXPECT_TRUE(a.pixels.equal(b.pixels));
   EXPECT_TRUE(a.foreground.equal(b.foreground));
   EXPECT_FALSE(a.pixels.equal(c.pixels));
@@ -84,7 +85,9 @@ TEST(Tokenize, PadsToTheLengthAndMasksThePadding) {
 
 class CachedLatents : public ::testing::Test {
  protected:
-  CachedLatents() : file_(fs::temp_directory_path() / concat("kinora_latents_", ::getpid(), ".safetensors")) { fs::remove(file_); }
+  CachedLatents() : file_(fs::temp_directory_path() / concat("kinora_latents_", ::getpid(), ".safetensors")) {
+    fs::remove(file_);
+  }
   ~CachedLatents() override {
     std::error_code ignored;
     fs::remove(file_, ignored);
@@ -92,10 +95,13 @@ class CachedLatents : public ::testing::Test {
   Tensor get(const std::string& key, int64_t count) {
     encoded_ = 0;
     done_.clear();
-    return cached_latents(file_, key, config_, 5, count, 3, [&](const Tensor& clips) {
-      encoded_ += clips.size(0);
-      return clips.mean({3, 4}, true);
-    }, [&](int64_t done) { done_.push_back(done); });
+    return cached_latents(
+        file_, key, config_, 5, count, 3,
+        [&](const Tensor& clips) {
+          encoded_ += clips.size(0);
+          return clips.mean({3, 4}, true);
+        },
+        [&](int64_t done) { done_.push_back(done); });
   }
   const world::WorldConfig config_ = small_world();
   fs::path file_;

@@ -20,37 +20,49 @@ constexpr double kImageFps = 120, kTrainTimesteps = 1000;
 
 /// Times of a batch, [B] in 0 .. 1000: one normal quantile out of each of B equal slices, so that every step sees all noise levels.
 Tensor draw_times(int64_t batch, const TimeDraw& draw, at::Generator& generator) {
-  const Tensor u = (at::arange(batch, at::kDouble) + at::rand({batch}, generator, at::kDouble)) / static_cast<double>(batch);
+  const Tensor u =
+      (at::arange(batch, at::kDouble) + at::rand({batch}, generator, at::kDouble)) / static_cast<double>(batch);
   const Tensor normal = std::sqrt(2.0) * at::erfinv((2 * u - 1).clamp(-1 + 1e-9, 1 - 1e-9));
   return (at::sigmoid(draw.mean + draw.std * normal) * kTrainTimesteps).to(at::kFloat);
 }
 
-bool is_block_matrix(const Param& p) { return p.name.find("blocks.") != std::string::npos && p.name.ends_with(".weight") && p.shape.size() == 2; }
+bool is_block_matrix(const Param& p) {
+  return p.name.find("blocks.") != std::string::npos && p.name.ends_with(".weight") && p.shape.size() == 2;
+}
 
-Tensor encode_clips(const ShapesContext& context, const models::VideoVaeConfig& config, const NamedTensors& vae_weights) {
+Tensor encode_clips(const ShapesContext& context, const models::VideoVaeConfig& config,
+                    const NamedTensors& vae_weights) {
   const models::VideoVae vae(config);
   const auto& options = context.options;
   auto weights = weights_from(vae.params(), vae_weights, context.config.dtype, options.device);
   check_gate(context, vae, weights);
   const Run run{.weights = &weights};
   std::optional<Progress> progress;
-  if (options.progress) progress.emplace(*options.progress, ProgressOptions{.label = "latents", .total = context.config.latents, .unit = "clips", .is_terminal = is_terminal(2)});
+  if (options.progress)
+    progress.emplace(
+        *options.progress,
+        ProgressOptions{
+            .label = "latents", .total = context.config.latents, .unit = "clips", .is_terminal = is_terminal(2)});
   std::map<std::string, double> sums;  // by name: a stage read back from its file has another order
   for (const auto& [name, tensor] : vae_weights) sums[name] = tensor.abs().sum().item<double>();
   std::string key;
   for (const auto& [name, sum] : sums) key += concat(sum, ";");
   return cached_latents(
-      options.folder / "latents.safetensors", std::to_string(std::hash<std::string>{}(key)), context.config.world, kLatentSeed, context.config.latents, 8,
+      options.folder / "latents.safetensors", std::to_string(std::hash<std::string>{}(key)), context.config.world,
+      kLatentSeed, context.config.latents, 8,
       [&](const Tensor& clips) {
         if (options.cancel.stop_requested()) throw CancelledError();
         return vae.encode(run, clips.to(options.device, context.config.dtype));
       },
-      [&](int64_t done) { if (progress) progress->update(done); });
+      [&](int64_t done) {
+        if (progress) progress->update(done);
+      });
 }
 
 }  // namespace
 
-TrainedDenoiser train_denoiser(const ShapesContext& context, const models::VideoVaeConfig& vae, const NamedTensors& vae_weights) {
+TrainedDenoiser train_denoiser(const ShapesContext& context, const models::VideoVaeConfig& vae,
+                               const NamedTensors& vae_weights) {
   const auto& [config, options] = context;
   const Tensor latents = encode_clips(context, vae, vae_weights);
   const auto tokenizer_json = world::tokenizer_json(config.world);
@@ -68,8 +80,10 @@ TrainedDenoiser train_denoiser(const ShapesContext& context, const models::Video
     if (options.from.empty()) return init_weights(params, part_seed);
     return load_weights(params, Checkpoint(options.from / part));
   };
-  Trainable text_trainable(encoder.params(), start(encoder.params(), "text_encoder", seed + 1), config.dtype, options.device, text_optimizer);
-  Trainable trainable(model.params(), start(model.params(), "transformer", seed + 2), config.dtype, options.device, stage.optimizer);
+  Trainable text_trainable(encoder.params(), start(encoder.params(), "text_encoder", seed + 1), config.dtype,
+                           options.device, text_optimizer);
+  Trainable trainable(model.params(), start(model.params(), "transformer", seed + 2), config.dtype, options.device,
+                      stage.optimizer);
 
   const auto height = static_cast<double>(config.world.height), width = static_cast<double>(config.world.width);
   const int64_t batch = stage.batch, max_tokens = config.transformer.model_max_length;
@@ -80,26 +94,36 @@ TrainedDenoiser train_denoiser(const ShapesContext& context, const models::Video
     std::vector<std::string> captions;
     for (int64_t b = 0; b < batch; ++b) {
       const auto index = static_cast<uint64_t>(which[b].item<int64_t>());
-      const auto phrasing = static_cast<uint64_t>(at::randint(0, int64_t{1} << 40, {1}, generator, at::kLong).item<int64_t>());
-      captions.push_back(world::caption(world::sample_scene(config.world, kLatentSeed, index, world::Split::train), phrasing));
+      const auto phrasing =
+          static_cast<uint64_t>(at::randint(0, int64_t{1} << 40, {1}, generator, at::kLong).item<int64_t>());
+      captions.push_back(
+          world::caption(world::sample_scene(config.world, kLatentSeed, index, world::Split::train), phrasing));
     }
     const Tokens tokens = tokenize(tokenizer, captions, max_tokens);
     const Run text_run{.weights = &text_trainable.weights()};
-    Tensor caption = encoder.forward(text_run, tokens.ids.to(options.device), tokens.mask.to(options.device)).unsqueeze(1);
+    Tensor caption =
+        encoder.forward(text_run, tokens.ids.to(options.device), tokens.mask.to(options.device)).unsqueeze(1);
     const Run run{.weights = &trainable.weights()};
-    const Tensor dropped = at::rand({batch, 1, 1, 1}, generator).lt(config.transformer.class_dropout_prob).to(options.device);
+    const Tensor dropped =
+        at::rand({batch, 1, 1, 1}, generator).lt(config.transformer.class_dropout_prob).to(options.device);
     caption = at::where(dropped, run.weights->get(model.null_caption()).to(caption.scalar_type()), caption);
 
     const Tensor clean = latents.index_select(0, which).to(options.device, at::kFloat);
     const Tensor noise = randn(clean.sizes(), generator).to(options.device);
     const Tensor times = draw_times(batch, config.times, generator).to(options.device);
-    const Tensor velocity = model.forward(run, {.latents = flow.add_noise(clean, noise, times).to(config.dtype), .timestep = times, .caption = caption,
-                                                .caption_mask = tokens.mask, .fps = fps, .height = height, .width = width});
+    const Tensor velocity = model.forward(run, {.latents = flow.add_noise(clean, noise, times).to(config.dtype),
+                                                .timestep = times,
+                                                .caption = caption,
+                                                .caption_mask = tokens.mask,
+                                                .fps = fps,
+                                                .height = height,
+                                                .width = width});
     return rflow_loss(velocity.narrow(1, 0, clean.size(1)), clean, noise).mean();
   };
   StageHooks hooks = context.hooks(stage.name);
   hooks.on_checkpoint = [&](int64_t) {
-    export_shapes(config, options.folder / "model", vae, vae_weights, text_trainable.averaged_tensors(at::kFloat), trainable.averaged_tensors(at::kFloat));
+    export_shapes(config, options.folder / "model", vae, vae_weights, text_trainable.averaged_tensors(at::kFloat),
+                  trainable.averaged_tensors(at::kFloat));
   };
   run_stage(stage, {&text_trainable, &trainable}, loss, hooks);
   return {text_trainable.averaged_tensors(at::kFloat), trainable.averaged_tensors(at::kFloat)};

@@ -11,7 +11,9 @@ struct ShapesContext {
   const ShapesOptions& options;
 
   StageHooks hooks(const std::string& stage) const;
-  std::filesystem::path weights_file(const std::string& stage) const { return options.folder / stage / "weights.safetensors"; }
+  std::filesystem::path weights_file(const std::string& stage) const {
+    return options.folder / stage / "weights.safetensors";
+  }
 };
 
 /// Trains the 2-D autoencoder on crops; on return `vae.spatial_scaling_factor` makes its latents' variance 1.
@@ -25,9 +27,11 @@ struct TrainedDenoiser {
   NamedTensors text_encoder, transformer;
 };
 /// Exports the model at every checkpoint, so that it can be judged while it learns.
-TrainedDenoiser train_denoiser(const ShapesContext& context, const models::VideoVaeConfig& vae, const NamedTensors& vae_weights);
+TrainedDenoiser train_denoiser(const ShapesContext& context, const models::VideoVaeConfig& vae,
+                               const NamedTensors& vae_weights);
 
 /// Parameters by name as weights of a model; throws DataError when one is missing.
-ResidentWeights weights_from(const Params& params, const NamedTensors& tensors, at::ScalarType dtype, at::Device device);
+ResidentWeights weights_from(const Params& params, const NamedTensors& tensors, at::ScalarType dtype,
+                             at::Device device);
 
 }  // namespace kinora::train

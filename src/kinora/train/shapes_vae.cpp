@@ -42,7 +42,8 @@ Tensor as_pictures(const Tensor& clips) { return clips.transpose(1, 2).flatten(0
 Tensor as_clips(const Tensor& pictures, int64_t batch) { return pictures.unflatten(0, {batch, -1}).transpose(1, 2); }
 
 bool is_inner_matrix(const Param& p) {
-  return p.name.ends_with(".weight") && p.name.find("conv_in") == std::string::npos && p.name.find("conv_out") == std::string::npos;
+  return p.name.ends_with(".weight") && p.name.find("conv_in") == std::string::npos &&
+         p.name.find("conv_out") == std::string::npos;
 }
 
 std::vector<int64_t> range(int64_t count) {
@@ -67,7 +68,8 @@ NamedTensors train_spatial(const ShapesContext& context, models::VideoVaeConfig&
   const models::VideoVae model(vae);
   StageOptions stage = config.spatial;
   stage.optimizer.use_muon = is_inner_matrix;
-  Trainable trainable(model.params(), init_weights(model.params(), static_cast<uint64_t>(config.seed)), config.dtype, options.device, stage.optimizer);
+  Trainable trainable(model.params(), init_weights(model.params(), static_cast<uint64_t>(config.seed)), config.dtype,
+                      options.device, stage.optimizer);
   const int64_t whole_side = std::min(config.world.height, config.world.width);
   const auto loss = [&](int64_t step, at::Generator& generator) {
     const bool whole = static_cast<double>(step) >= kFullFramesFrom * static_cast<double>(stage.steps);
@@ -87,7 +89,8 @@ NamedTensors train_spatial(const ShapesContext& context, models::VideoVaeConfig&
   auto weights = trainable.averaged(config.dtype);
   const Run run{.weights = &weights};
   const Crops frames = crop_batch(config.world, kStatisticsSeed, 0, kStatisticsClips, 1, whole_side);
-  const Tensor latents = model.spatial().encode(run, frames.pixels.to(options.device, config.dtype)).mean().to(at::kFloat);
+  const Tensor latents =
+      model.spatial().encode(run, frames.pixels.to(options.device, config.dtype)).mean().to(at::kFloat);
   vae.spatial_scaling_factor = 1.0 / latents.std().item<double>();
   return trainable.averaged_tensors(at::kFloat);
 }
@@ -97,7 +100,8 @@ NamedTensors train_temporal(const ShapesContext& context, models::VideoVaeConfig
   const models::VideoVae model(vae);
   StageOptions stage = config.temporal;
   stage.optimizer.use_muon = is_inner_matrix;
-  Trainable trainable(model.params(), weights_from(model.params(), spatial, at::kFloat, at::kCPU), config.dtype, options.device, stage.optimizer);
+  Trainable trainable(model.params(), weights_from(model.params(), spatial, at::kFloat, at::kCPU), config.dtype,
+                      options.device, stage.optimizer);
 
   auto fixed = weights_from(model.params(), spatial, config.dtype, options.device);
   const Run encoding{.weights = &fixed};
@@ -106,10 +110,14 @@ NamedTensors train_temporal(const ShapesContext& context, models::VideoVaeConfig
     const Tensor pictures = as_pictures(clips.to(options.device, config.dtype));
     return as_clips(model.spatial().encode(encoding, pictures).mean() * vae.spatial_scaling_factor, clips.size(0));
   };
-  const Tensor latents = cached_latents(options.folder / stage.name / "pictures.safetensors", concat(vae.spatial_scaling_factor), config.world,
-                                        kTemporalSeed, config.temporal_clips, 8, encode_pictures, [](int64_t) {});
-  const auto pick = [&](at::Generator& generator, int64_t batch) { return at::randint(0, latents.size(0), {batch}, generator, at::kLong); };
-  const auto reconstruct = [&](const Run& run, const Tensor& x, at::Generator& generator, models::DiagonalGaussian& posterior) {
+  const Tensor latents =
+      cached_latents(options.folder / stage.name / "pictures.safetensors", concat(vae.spatial_scaling_factor),
+                     config.world, kTemporalSeed, config.temporal_clips, 8, encode_pictures, [](int64_t) {});
+  const auto pick = [&](at::Generator& generator, int64_t batch) {
+    return at::randint(0, latents.size(0), {batch}, generator, at::kLong);
+  };
+  const auto reconstruct = [&](const Run& run, const Tensor& x, at::Generator& generator,
+                               models::DiagonalGaussian& posterior) {
     posterior = model.temporal().encode(run, x);
     return model.temporal().decode(run, sampled(posterior, generator), x.size(2));
   };
@@ -127,10 +135,13 @@ NamedTensors train_temporal(const ShapesContext& context, models::VideoVaeConfig
     // The picture decoder has seen exact latents only; here both decoders learn what the pair makes of whole clips.
     StageOptions fine = config.finetune;
     fine.optimizer.use_muon = is_inner_matrix;
-    Trainable pair(model.params(), weights_from(model.params(), trained, at::kFloat, at::kCPU), config.dtype, options.device, fine.optimizer);
+    Trainable pair(model.params(), weights_from(model.params(), trained, at::kFloat, at::kCPU), config.dtype,
+                   options.device, fine.optimizer);
     const auto pixel_loss = [&](int64_t, at::Generator& generator) {
       const Tensor which = pick(generator, fine.batch);
-      const Tensor pixels = clip_batch(config.world, kTemporalSeed, {which.const_data_ptr<int64_t>(), static_cast<size_t>(which.numel())}).to(options.device);
+      const Tensor pixels =
+          clip_batch(config.world, kTemporalSeed, {which.const_data_ptr<int64_t>(), static_cast<size_t>(which.numel())})
+              .to(options.device);
       const Tensor x = latents.index_select(0, which).to(options.device, config.dtype);
       const Run run{.weights = &pair.weights()};
       models::DiagonalGaussian posterior;
@@ -163,16 +174,19 @@ void check_gate(const ShapesContext& context, const models::VideoVae& vae, Resid
     const auto sample = world::sample(config.world, kGateSeed, static_cast<uint64_t>(i), world::Split::train);
     const Tensor pixels = media::to_tensor(sample.clip).unsqueeze(0).to(options.device, config.dtype);
     const Tensor made = vae.decode(run, vae.encode(run, pixels), config.world.frames);
-    const auto score = world::compare(world::judge(config.world, media::to_frames(made[0], config.world.fps)), sample.scene);
+    const auto score =
+        world::compare(world::judge(config.world, media::to_frames(made[0], config.world.fps)), sample.scene);
     shape += score.shape, colour += score.colour, motion += score.motion, background += score.background;
   }
   const auto share = [&](int64_t right) { return static_cast<double>(right) / static_cast<double>(config.gate_clips); };
-  const std::string reading = concat("judge on ", config.gate_clips, " reconstructions: shape ", share(shape), ", colour ", share(colour), ", motion ",
-                                     share(motion), ", background ", share(background));
+  const std::string reading =
+      concat("judge on ", config.gate_clips, " reconstructions: shape ", share(shape), ", colour ", share(colour),
+             ", motion ", share(motion), ", background ", share(background));
   log_info(reading);
   if (std::min({share(shape), share(colour), share(motion), share(background)}) < config.gate) {
-    throw DataError(concat("the autoencoder misses the gate of ", config.gate, "; ", reading),
-                    "the denoiser cannot be better than this: train the autoencoder longer, or choose a friendlier world");
+    throw DataError(
+        concat("the autoencoder misses the gate of ", config.gate, "; ", reading),
+        "the denoiser cannot be better than this: train the autoencoder longer, or choose a friendlier world");
   }
 }
 

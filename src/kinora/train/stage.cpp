@@ -72,7 +72,8 @@ double lr_factor(const StageOptions& options, int64_t step) {
   return 1.0 + (options.final_factor - 1.0) * (at - begin) / (total - begin);
 }
 
-StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>& models, const LossFunction& loss, const StageHooks& hooks) {
+StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>& models, const LossFunction& loss,
+                      const StageHooks& hooks) {
   int64_t step = resume(models, hooks);
   if (step > 0) log_info(concat(options.name, ": resumes at step ", step, " of ", options.steps));
   std::filesystem::create_directories(hooks.folder);
@@ -80,7 +81,9 @@ StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>
   if (step == 0) table << "step,loss,grad_norm,lr_factor\n";
   std::optional<Progress> progress;
   if (hooks.progress) {
-    progress.emplace(*hooks.progress, ProgressOptions{.label = options.name, .total = options.steps, .is_terminal = is_terminal(2),
+    progress.emplace(*hooks.progress, ProgressOptions{.label = options.name,
+                                                      .total = options.steps,
+                                                      .is_terminal = is_terminal(2),
                                                       .memory_bytes = resident_bytes});
   }
 
@@ -89,7 +92,8 @@ StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>
   int bad = 0;
   double saved_at = now_s();
   while (step < options.steps) {
-    at::Generator generator = cpu_generator(static_cast<uint64_t>(options.seed) * 1'000'003 + static_cast<uint64_t>(step));
+    at::Generator generator =
+        cpu_generator(static_cast<uint64_t>(options.seed) * 1'000'003 + static_cast<uint64_t>(step));
     const Tensor value = loss(step, generator);
     value.backward();
     double squared = 0;

@@ -20,7 +20,7 @@ struct StageOptions {
   int64_t steps = 0;
   int64_t batch = 32;
   int64_t warmup_steps = 50;
-  double decay_from = 0.6;    ///< share of the steps at which the rate begins to fall, linearly
+  double decay_from = 0.6;  ///< share of the steps at which the rate begins to fall, linearly
   double final_factor = 0.03;
   double clip_norm = 1.0;
   int64_t seed = 0;
@@ -32,9 +32,9 @@ struct StageOptions {
 };
 
 struct StageHooks {
-  std::filesystem::path folder;                 ///< of checkpoints and the loss table
-  std::ostream* progress = nullptr;             ///< one progress line; null: none
-  std::stop_token cancel;                       ///< saves a checkpoint, then throws CancelledError
+  std::filesystem::path folder;      ///< of checkpoints and the loss table
+  std::ostream* progress = nullptr;  ///< one progress line; null: none
+  std::stop_token cancel;            ///< saves a checkpoint, then throws CancelledError
   std::function<void(int64_t step)> on_checkpoint;
 };
 
@@ -42,13 +42,14 @@ struct StageHooks {
 using LossFunction = std::function<Tensor(int64_t step, at::Generator& generator)>;
 
 struct StageResult {
-  double loss = 0;       ///< mean of the last 50 steps
-  int64_t skipped = 0;   ///< steps whose loss or gradient was not finite
+  double loss = 0;      ///< mean of the last 50 steps
+  int64_t skipped = 0;  ///< steps whose loss or gradient was not finite
 };
 
 /// Trains until options.steps, resuming from the newest checkpoint in hooks.folder. Throws DataError when three steps in a row are
 /// not finite: weights stay at the last checkpoint.
-StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>& models, const LossFunction& loss, const StageHooks& hooks);
+StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>& models, const LossFunction& loss,
+                      const StageHooks& hooks);
 
 /// Rate factor of a step, 0 .. 1.
 double lr_factor(const StageOptions& options, int64_t step);

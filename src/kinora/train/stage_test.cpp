@@ -33,7 +33,9 @@ class RunStage : public ::testing::Test {
 struct Tiny {
   Tiny() : layer(Scope(params), 5, 3), trainable(params, init_weights(params, 1), at::kBFloat16, at::kCPU, options()) {}
   static OptimizerOptions options() {
-    return {.lr = 0.03, .weight_decay = 0.01, .ema_decay = 0.9, .muon_lr = 0.03, .use_muon = [](const Param&) { return true; }};
+    return {.lr = 0.03, .weight_decay = 0.01, .ema_decay = 0.9, .muon_lr = 0.03, .use_muon = [](const Param&) {
+              return true;
+            }};
   }
   Tensor loss(at::Generator& generator) {
     Run run;
@@ -41,11 +43,15 @@ struct Tiny {
     const Tensor x = at::randn({16, 5}, generator, at::TensorOptions().dtype(at::kFloat)).to(at::kBFloat16);
     return (layer(run, x) - x.narrow(1, 0, 3) - 1).to(at::kFloat).square().mean();
   }
-  StageResult train(const StageOptions& stage, const StageHooks& hooks, std::function<Tensor(int64_t, const Tensor&)> change = {}) {
-    return run_stage(stage, {&trainable}, [&](int64_t step, at::Generator& g) {
-      const Tensor value = loss(g);
-      return change ? change(step, value) : value;
-    }, hooks);
+  StageResult train(const StageOptions& stage, const StageHooks& hooks,
+                    std::function<Tensor(int64_t, const Tensor&)> change = {}) {
+    return run_stage(
+        stage, {&trainable},
+        [&](int64_t step, at::Generator& g) {
+          const Tensor value = loss(g);
+          return change ? change(step, value) : value;
+        },
+        hooks);
   }
   Params params;
   Linear layer;
@@ -65,7 +71,8 @@ TEST_F(RunStage, LearnsAndWritesATableOfLosses) {
   StageOptions stage = forty();
   stage.steps = 200;
   std::vector<int64_t> saved;
-  const StageResult result = model.train(stage, {.folder = folder_, .on_checkpoint = [&](int64_t step) { saved.push_back(step); }});
+  const StageResult result =
+      model.train(stage, {.folder = folder_, .on_checkpoint = [&](int64_t step) { saved.push_back(step); }});
   EXPECT_LT(result.loss, 0.1);
   EXPECT_EQ(result.skipped, 0);
   EXPECT_EQ(saved, std::vector<int64_t>{200});
@@ -81,10 +88,12 @@ TEST_F(RunStage, ResumedEqualsUninterruptedBitForBit) {
   whole.train(forty(), {.folder = folder_ / "whole"});
   std::stop_source stop;
   const StageHooks cut{.folder = folder_ / "cut", .cancel = stop.get_token()};
-  EXPECT_THROW(first.train(forty(), cut, [&](int64_t step, const Tensor& value) {
-    if (step == 19) stop.request_stop();
-    return value;
-  }), CancelledError);
+  EXPECT_THROW(first.train(forty(), cut,
+                           [&](int64_t step, const Tensor& value) {
+                             if (step == 19) stop.request_stop();
+                             return value;
+                           }),
+               CancelledError);
   int64_t begins = -1;
   second.train(forty(), {.folder = folder_ / "cut"}, [&](int64_t step, const Tensor& value) {
     if (begins < 0) begins = step;
@@ -97,7 +106,8 @@ TEST_F(RunStage, ResumedEqualsUninterruptedBitForBit) {
 TEST_F(RunStage, FinishedStageIsReadBackAndNotRunAgain) {
   Tiny model, again;
   model.train(forty(), {.folder = folder_});
-  again.train(forty(), {.folder = folder_}, [](int64_t, const Tensor&) -> Tensor { throw std::logic_error("a step was run"); });
+  again.train(forty(), {.folder = folder_},
+              [](int64_t, const Tensor&) -> Tensor { throw std::logic_error("a step was run"); });
   expect_same(model, again);
 }
 
@@ -161,7 +171,8 @@ TEST(StageOptions, ReadsItsKeysAndRefusesWrongOnes) {
   EXPECT_EQ(o.optimizer.lr, 0.5);
   EXPECT_EQ(o.optimizer.beta2, 0.99);
   EXPECT_EQ(o.checkpoint_seconds, 5);
-  for (const Json& wrong : {Json::object(), Json{{"steps", 0}}, Json{{"steps", 5}, {"lr", "fast"}}, Json{{"steps", 5}, {"batch", 0}}}) {
+  for (const Json& wrong :
+       {Json::object(), Json{{"steps", 0}}, Json{{"steps", 5}, {"lr", "fast"}}, Json{{"steps", 5}, {"batch", 0}}}) {
     EXPECT_THROW(StageOptions::from_json(JsonObject(wrong, "stage"), "name"), DataError) << wrong;
   }
 }

@@ -28,7 +28,8 @@ Tensor orthogonalized(const Tensor& matrix, at::ScalarType compute_dtype) {
   return (tall ? x.t() : x).to(matrix.scalar_type());
 }
 
-Trainable::Trainable(const Params& params, const ResidentWeights& start, at::ScalarType run_dtype, at::Device device, OptimizerOptions options)
+Trainable::Trainable(const Params& params, const ResidentWeights& start, at::ScalarType run_dtype, at::Device device,
+                     OptimizerOptions options)
     : params_(&params), options_(std::move(options)), weights_({}) {
   at::NoGradGuard no_grad;
   auto source = start;
@@ -39,7 +40,11 @@ Trainable::Trainable(const Params& params, const ResidentWeights& start, at::Sca
     if (!trainable) continue;
     const bool muon = options_.muon_lr > 0 && p.shape.size() >= 2 && options_.use_muon && options_.use_muon(p);
     const Tensor master = value.to(device, at::kFloat, false, true);
-    slots_.push_back({.id = p.id, .muon = muon, .master = master, .ema = master.clone(), .momentum = at::zeros_like(master),
+    slots_.push_back({.id = p.id,
+                      .muon = muon,
+                      .master = master,
+                      .ema = master.clone(),
+                      .momentum = at::zeros_like(master),
                       .second = muon ? Tensor() : at::zeros_like(master)});
   }
 }
@@ -85,8 +90,8 @@ void Trainable::step_adamw(double lr_factor, double grad_scale) {
     counts.push_back(at::full({}, static_cast<double>(steps_), slot.master.options()));
   }
   if (masters.empty()) return;
-  at::_fused_adamw_(masters, grads, firsts, seconds, {}, counts, options_.lr * lr_factor, options_.beta1, options_.beta2,
-                    options_.weight_decay, options_.eps, false, false);
+  at::_fused_adamw_(masters, grads, firsts, seconds, {}, counts, options_.lr * lr_factor, options_.beta1,
+                    options_.beta2, options_.weight_decay, options_.eps, false, false);
 }
 
 void Trainable::step_muon(Slot& slot, double lr_factor, double grad_scale) {
@@ -94,10 +99,12 @@ void Trainable::step_muon(Slot& slot, double lr_factor, double grad_scale) {
   if (!raw.defined()) return;
   const Tensor grad = raw.to(at::kFloat) * grad_scale;
   slot.momentum.mul_(options_.muon_momentum).add_(grad);
-  const Tensor update = orthogonalized((grad + options_.muon_momentum * slot.momentum).flatten(1), weights_.tensors()[slot.id].scalar_type());
+  const Tensor update = orthogonalized((grad + options_.muon_momentum * slot.momentum).flatten(1),
+                                       weights_.tensors()[slot.id].scalar_type());
   const double longest = static_cast<double>(std::max(update.size(0), update.size(1)));
   const double lr = options_.muon_lr * lr_factor;
-  slot.master.mul_(1 - lr * options_.weight_decay).sub_(update.view(slot.master.sizes()), lr * 0.2 * std::sqrt(longest));
+  slot.master.mul_(1 - lr * options_.weight_decay)
+      .sub_(update.view(slot.master.sizes()), lr * 0.2 * std::sqrt(longest));
 }
 
 void Trainable::step(double lr_factor, double grad_scale) {
@@ -130,7 +137,8 @@ void Trainable::load_state(const Checkpoint& checkpoint, const std::string& pref
   at::NoGradGuard no_grad;
   const auto read = [&](const std::string& name, Tensor& into) {
     const Tensor value = load_tensor(checkpoint.require(prefix + name));
-    if (value.sizes() != into.sizes()) throw DataError(concat(checkpoint.path().string(), ": ", prefix, name, " is of another model"));
+    if (value.sizes() != into.sizes())
+      throw DataError(concat(checkpoint.path().string(), ": ", prefix, name, " is of another model"));
     into.copy_(value);
   };
   for (auto& slot : slots_) {

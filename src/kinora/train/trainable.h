@@ -12,12 +12,12 @@
 namespace kinora::train {
 
 struct OptimizerOptions {
-  double lr = 1e-3;            ///< AdamW's (Loshchilov & Hutter 2019)
+  double lr = 1e-3;  ///< AdamW's (Loshchilov & Hutter 2019)
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;
   double weight_decay = 0.0;
-  double ema_decay = 0.998;    ///< of the averaged weights; warms up as (1 + step) / (10 + step)
+  double ema_decay = 0.998;  ///< of the averaged weights; warms up as (1 + step) / (10 + step)
   /// Rate of Muon (Jordan et al. 2024: momentum, made orthogonal by five Newton-Schulz steps) for the matrices that
   /// `use_muon` picks; its update is scaled by 0.2 sqrt(longest side) (Liu et al. 2025) to act as AdamW's would. 0: AdamW for all.
   double muon_lr = 0.0;
@@ -28,7 +28,8 @@ struct OptimizerOptions {
 class Trainable {
  public:
   /// `start` holds every parameter; parameters that are not trainable stay as they are.
-  Trainable(const Params& params, const ResidentWeights& start, at::ScalarType run_dtype, at::Device device, OptimizerOptions options);
+  Trainable(const Params& params, const ResidentWeights& start, at::ScalarType run_dtype, at::Device device,
+            OptimizerOptions options);
 
   /// Leaves with gradients; valid until the next step() writes them in place.
   ResidentWeights& weights() { return weights_; }

@@ -69,7 +69,8 @@ TEST(Muon, OrthogonalisesEveryShape) {
     const Tensor near = orthogonalized(matrix);
     ASSERT_EQ(near.sizes(), matrix.sizes());
     const auto [u, s, vh] = at::linalg_svd(matrix, false);
-    const Tensor turned = at::mm(at::mm(u.t(), near), vh.t());  // diagonal when the singular vectors are the matrix's own
+    const Tensor turned =
+        at::mm(at::mm(u.t(), near), vh.t());  // diagonal when the singular vectors are the matrix's own
     const Tensor diagonal = turned.diagonal();
     EXPECT_LE((turned - at::diag(diagonal)).abs().max().item<double>(), 1e-8);
     // A square matrix may have a singular value next to zero, which five steps cannot lift.
@@ -81,7 +82,8 @@ TEST(Muon, OrthogonalisesEveryShape) {
 
 TEST(Muon, UpdateIsTheOrthogonalisedMomentumInTheScaleOfAdamW) {
   const Tensor start = at::randn({3, 4, 2}), g1 = at::randn({3, 4, 2}), g2 = at::randn({3, 4, 2});
-  const OptimizerOptions o{.weight_decay = 0.1, .muon_lr = 0.02, .muon_momentum = 0.9, .use_muon = [](const Param&) { return true; }};
+  const OptimizerOptions o{
+      .weight_decay = 0.1, .muon_lr = 0.02, .muon_momentum = 0.9, .use_muon = [](const Param&) { return true; }};
   One model(start, o);
   Tensor want = start, momentum = at::zeros_like(start);
   for (const Tensor& g : {g1, g2}) {
@@ -96,7 +98,8 @@ TEST(Muon, UpdateIsTheOrthogonalisedMomentumInTheScaleOfAdamW) {
 
 TEST(Muon, IsForPickedMatricesOnly) {
   const auto all = [](const Param&) { return true; };
-  EXPECT_TRUE(One(at::zeros({3}), {.muon_lr = 0.1, .use_muon = all}).of("second").defined()) << "a vector goes to AdamW";
+  EXPECT_TRUE(One(at::zeros({3}), {.muon_lr = 0.1, .use_muon = all}).of("second").defined())
+      << "a vector goes to AdamW";
   EXPECT_TRUE(One(at::zeros({3, 2}), {.muon_lr = 0.0, .use_muon = all}).of("second").defined());
   EXPECT_TRUE(One(at::zeros({3, 2}), {.muon_lr = 0.1}).of("second").defined());
   EXPECT_FALSE(One(at::zeros({3, 2}), {.muon_lr = 0.1, .use_muon = all}).of("second").defined());
@@ -152,7 +155,8 @@ TEST(Trainable, ParameterWithoutAGradientStays) {
 TEST(Trainable, StateReadBackContinuesAsIfNothingHappened) {
   const fs::path file = fs::temp_directory_path() / concat("kinora_trainable_", ::getpid(), ".safetensors");
   const OptimizerOptions o{.lr = 0.1, .weight_decay = 0.1, .ema_decay = 0.9};
-  One first(at::randn({5, 3}), o, at::kBFloat16), other(at::zeros({5, 3}), o, at::kBFloat16), wrong(at::zeros({3, 5}), o);
+  One first(at::randn({5, 3}), o, at::kBFloat16), other(at::zeros({5, 3}), o, at::kBFloat16),
+      wrong(at::zeros({3, 5}), o);
   const Tensor g = at::randn({5, 3});
   first.step(g);
   save_tensors(file, first.trainable->state("m."));
@@ -160,7 +164,8 @@ TEST(Trainable, StateReadBackContinuesAsIfNothingHappened) {
   EXPECT_THROW(wrong.trainable->load_state(Checkpoint(file), "m."), DataError);
   EXPECT_THROW(other.trainable->load_state(Checkpoint(file), "n."), DataError);
   first.step(g * 0.3), other.step(g * 0.3);
-  for (const char* part : {"master", "ema", "momentum", "second"}) EXPECT_TRUE(first.of(part).equal(other.of(part))) << part;
+  for (const char* part : {"master", "ema", "momentum", "second"})
+    EXPECT_TRUE(first.of(part).equal(other.of(part))) << part;
   EXPECT_TRUE(first.trainable->weights().get(first.params[0]).equal(other.trainable->weights().get(other.params[0])));
   fs::remove(file);
 }
