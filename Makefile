@@ -26,7 +26,7 @@ demo: build ## make a clip from a prompt with the built-in model: demo.mp4
 
 test: configure ## build and run every test
 	@cmake --build $(BUILD)
-	@ctest --test-dir $(BUILD) --output-on-failure --no-tests=error $(TEST_ARGS)
+	@ctest --test-dir $(BUILD) --parallel $$(nproc) --output-on-failure --no-tests=error $(TEST_ARGS)
 
 install: build ## install under PREFIX (/usr/local), for this machine: LibTorch stays in .deps
 	@cmake --install $(BUILD) --prefix $(PREFIX)

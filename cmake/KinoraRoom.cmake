@@ -17,5 +17,7 @@ function(kinora_room name)
       target_precompile_headers(${target}_test REUSE_FROM kinora_pch)
     endif()
     add_test(NAME ${name} COMMAND ${target}_test WORKING_DIRECTORY "${CMAKE_SOURCE_DIR}")
+    # One thread each, tests side by side: OpenMP's threads spin when they share a core.
+    set_tests_properties(${name} PROPERTIES ENVIRONMENT OMP_NUM_THREADS=1)
   endif()
 endfunction()
