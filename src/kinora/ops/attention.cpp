@@ -1,6 +1,9 @@
 #include "kinora/ops/attention.h"
 
+#include <algorithm>
+
 #include "kinora/base/error.h"
+#include "kinora/ops/fused_cpu.h"
 #include "kinora/ops/norm.h"
 #include "kinora/ops/register.h"
 
@@ -16,12 +19,14 @@ bool in_training(const Tensor& q, const Tensor& k, const Tensor& v) {
 
 Tensor by_matmul(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& mask, double scale) {
   Tensor scores = at::matmul(q * scale, k.transpose(-2, -1));
-  if (mask) scores = mask->scalar_type() == at::kBool ? scores.masked_fill(mask->logical_not(), -INFINITY) : scores + *mask;
+  if (mask)
+    scores = mask->scalar_type() == at::kBool ? scores.masked_fill(mask->logical_not(), -INFINITY) : scores + *mask;
   const auto wide = scores.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   return at::matmul(at::softmax(scores, -1, wide).to(v.scalar_type()), v);
 }
 
-Tensor attention_reference(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& mask, std::optional<double> scale) {
+Tensor attention_reference(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& mask,
+                           std::optional<double> scale) {
   const bool is_short = std::max(q.size(2), k.size(2)) <= kShortRows;
   if (q.is_cpu() && is_short && in_training(q, k, v)) {
     return by_matmul(q, k, v, mask, scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(3)))));
@@ -29,24 +34,42 @@ Tensor attention_reference(const Tensor& q, const Tensor& k, const Tensor& v, co
   return at::scaled_dot_product_attention(q, k, v, mask, 0.0, false, scale);
 }
 
+Tensor attention_cpu(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& mask,
+                     std::optional<double> scale) {
+  const MaybeTensor fused = mask ? std::nullopt : cpu::short_attention(q, k, v, scale);
+  return fused ? *fused : attention_reference(q, k, v, mask, scale);
+}
+
 Tensor attention_meta(const Tensor& q, const Tensor&, const Tensor& v, const MaybeTensor&, std::optional<double>) {
   if (q.size(3) == v.size(3)) return at::empty_like(q);  // heads stay where the queries have them
   return q.new_empty({q.size(0), q.size(1), q.size(2), v.size(3)});
 }
 
-Tensor packed_reference(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths, std::optional<double> scale) {
+/// As the two captions of a guided clip are: then the samples are one batch.
+bool all_equal(at::IntArrayRef lengths) {
+  return std::all_of(lengths.begin(), lengths.end(), [&](int64_t n) { return n == lengths[0]; });
+}
+
+Tensor packed_reference(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths,
+                        std::optional<double> scale) {
+  if (all_equal(key_lengths)) {
+    const auto by_sample = [&](const Tensor& t) { return t.unflatten(1, {q.size(0), -1}).transpose(0, 1); };
+    return attention_reference(q, by_sample(k), by_sample(v), std::nullopt, scale);
+  }
   std::vector<Tensor> rows;
   int64_t begin = 0;
   for (int64_t b = 0; b < q.size(0); ++b) {
-    const Tensor keys = k.narrow(1, begin, key_lengths[b]).unsqueeze(0), values = v.narrow(1, begin, key_lengths[b]).unsqueeze(0);
+    const Tensor keys = k.narrow(1, begin, key_lengths[b]).unsqueeze(0),
+                 values = v.narrow(1, begin, key_lengths[b]).unsqueeze(0);
     rows.push_back(attention_reference(q.narrow(0, b, 1), keys, values, std::nullopt, scale));
     begin += key_lengths[b];
   }
-  return rows.size() == 1 ? rows[0] : at::cat(rows);
+  return at::cat(rows);
 }
 
-Tensor packed_meta(const Tensor& q, const Tensor&, const Tensor& v, at::IntArrayRef, std::optional<double>) {
-  if (q.size(0) == 1 && q.size(3) == v.size(2)) return at::empty_like(q);
+Tensor packed_meta(const Tensor& q, const Tensor&, const Tensor& v, at::IntArrayRef key_lengths,
+                   std::optional<double>) {
+  if (all_equal(key_lengths) && q.size(3) == v.size(2)) return at::empty_like(q);
   return q.new_empty({q.size(0), q.size(1), q.size(2), v.size(2)});
 }
 
@@ -56,8 +79,25 @@ Tensor rotate(const Tensor& x, const Tensor& cos, const Tensor& sin) {
   return at::stack({a * cos - b * sin, b * cos + a * sin}, -1).flatten(-2).to(x.scalar_type());
 }
 
-Tensor qk_norm_rotary_reference(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias, double eps,
-                                const MaybeTensor& cos, const MaybeTensor& sin) {
+/// Heads side by side in each row's memory, as one linear layer leaves queries and keys.
+bool heads_inside(const Tensor& x) { return x.dim() >= 3 && x.stride(-3) < x.stride(-2); }
+
+/// Tables for x [..., N, A, D].
+MaybeTensor across_heads(const MaybeTensor& table) {
+  if (!table) return std::nullopt;
+  return table->dim() < 3 ? table->unsqueeze(-2) : table->transpose(-3, -2);
+}
+
+/// `f` of x and the tables in the order of memory, so that the result keeps that order: attention keeps it too, and
+/// merging the heads afterwards is then a view.
+template <typename F>
+Tensor in_memory_order(const Tensor& x, const MaybeTensor& cos, const MaybeTensor& sin, const F& f) {
+  if (!heads_inside(x)) return f(x, cos, sin);
+  return f(x.transpose(-3, -2), across_heads(cos), across_heads(sin)).transpose(-3, -2);
+}
+
+Tensor norm_and_rotate(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias, double eps,
+                       const MaybeTensor& cos, const MaybeTensor& sin) {
   Tensor y = x;
   if (bias) {
     y = at::layer_norm(y, {y.size(-1)}, weight, bias, eps);
@@ -65,41 +105,62 @@ Tensor qk_norm_rotary_reference(const Tensor& x, const MaybeTensor& weight, cons
     y = rms_norm(y, weight, eps);
   }
   if (cos) y = rotate(y, *cos, *sin);
-  return y.is_same(x) ? x.clone() : y;
+  return y.is_same(x) ? x.clone(at::MemoryFormat::Contiguous) : y.contiguous();
 }
 
-Tensor qk_norm_rotary_meta(const Tensor& x, const MaybeTensor&, const MaybeTensor& bias, double, const MaybeTensor& cos, const MaybeTensor&) {
-  return cos || bias ? at::empty_like(x, at::MemoryFormat::Contiguous) : at::empty_like(x);  // elementwise keeps the order of x
+Tensor qk_norm_rotary_reference(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias, double eps,
+                                const MaybeTensor& cos, const MaybeTensor& sin) {
+  return in_memory_order(x, cos, sin, [&](const Tensor& rows, const MaybeTensor& c, const MaybeTensor& s) {
+    return norm_and_rotate(rows, weight, bias, eps, c, s);
+  });
+}
+
+Tensor qk_norm_rotary_cpu(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias, double eps,
+                          const MaybeTensor& cos, const MaybeTensor& sin) {
+  return in_memory_order(x, cos, sin, [&](const Tensor& rows, const MaybeTensor& c, const MaybeTensor& s) {
+    const MaybeTensor fused = cpu::qk_norm_rotary(rows, weight, bias, eps, c, s);
+    return fused ? *fused : norm_and_rotate(rows, weight, bias, eps, c, s);
+  });
+}
+
+Tensor qk_norm_rotary_meta(const Tensor& x, const MaybeTensor&, const MaybeTensor&, double, const MaybeTensor& cos,
+                           const MaybeTensor& sin) {
+  return in_memory_order(x, cos, sin, [](const Tensor& rows, const MaybeTensor&, const MaybeTensor&) {
+    return at::empty_like(rows, at::MemoryFormat::Contiguous);
+  });
 }
 
 const Operator<&attention_reference, &attention_meta> attention_op(
-    "kinora::attention(Tensor q, Tensor k, Tensor v, Tensor? mask, float? scale) -> Tensor");
+    "kinora::attention(Tensor q, Tensor k, Tensor v, Tensor? mask, float? scale) -> Tensor", &attention_cpu);
 const Operator<&packed_reference, &packed_meta> packed_op(
     "kinora::attention_packed(Tensor q, Tensor k, Tensor v, int[] key_lengths, float? scale) -> Tensor");
 const Operator<&qk_norm_rotary_reference, &qk_norm_rotary_meta> qk_norm_rotary_op(
-    "kinora::qk_norm_rotary(Tensor x, Tensor? weight, Tensor? bias, float eps, Tensor? cos, Tensor? sin) -> Tensor");
+    "kinora::qk_norm_rotary(Tensor x, Tensor? weight, Tensor? bias, float eps, Tensor? cos, Tensor? sin) -> Tensor",
+    &qk_norm_rotary_cpu);
 
 }  // namespace
 
-Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask, std::optional<double> scale) {
+Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask,
+                 std::optional<double> scale) {
   return attention_op(q, k, v, mask, scale);
 }
 
-Tensor attention_packed(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths, std::optional<double> scale) {
+Tensor attention_packed(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths,
+                        std::optional<double> scale) {
   int64_t total = 0;
   for (const int64_t length : key_lengths) {
     if (length < 1) throw UsageError("attention_packed: every sample needs at least one key");
     total += length;
   }
   if (static_cast<int64_t>(key_lengths.size()) != q.size(0) || total != k.size(1)) {
-    throw UsageError(concat("attention_packed: ", key_lengths.size(), " lengths of ", total, " keys in all for a batch of ",
-                            q.size(0), " and ", k.size(1), " keys"));
+    throw UsageError(concat("attention_packed: ", key_lengths.size(), " lengths of ", total,
+                            " keys in all for a batch of ", q.size(0), " and ", k.size(1), " keys"));
   }
   return packed_op(q, k, v, key_lengths, scale);
 }
 
-Tensor qk_norm_rotary(const Tensor& x, const std::optional<Tensor>& weight, const std::optional<Tensor>& bias, double eps,
-                      const std::optional<Tensor>& cos, const std::optional<Tensor>& sin) {
+Tensor qk_norm_rotary(const Tensor& x, const std::optional<Tensor>& weight, const std::optional<Tensor>& bias,
+                      double eps, const std::optional<Tensor>& cos, const std::optional<Tensor>& sin) {
   if (!weight && !cos) return x;
   return qk_norm_rotary_op(x, weight, bias, eps, cos, sin);
 }

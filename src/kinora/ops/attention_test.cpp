@@ -18,9 +18,11 @@ using testing::values;
 
 /// in: q, k, v and, where given, an additive mask that broadcasts to [B, A, N, M].
 Tensor naive_attention(const Tensors& in, double scale) {
-  const int64_t b = in[0].size(0), a = in[0].size(1), n = in[0].size(2), d = in[0].size(3), m = in[1].size(2), dv = in[2].size(3);
+  const int64_t b = in[0].size(0), a = in[0].size(1), n = in[0].size(2), d = in[0].size(3), m = in[1].size(2),
+                dv = in[2].size(3);
   const auto q = values(in[0]), k = values(in[1]), v = values(in[2]);
-  const auto mask = in.size() > 3 ? values(in[3].expand({b, a, n, m})) : std::vector<double>(static_cast<size_t>(b * a * n * m));
+  const auto mask =
+      in.size() > 3 ? values(in[3].expand({b, a, n, m})) : std::vector<double>(static_cast<size_t>(b * a * n * m));
   std::vector<double> out;
   for (int64_t head = 0; head < b * a; ++head) {
     for (int64_t i = 0; i < n; ++i) {
@@ -48,32 +50,39 @@ Tensor plain(const Tensor& q, const Tensor& k, const Tensor& v, const Tensor& ma
   return at::matmul(at::softmax(scores, -1), v);
 }
 
-Tensors qkv(int64_t n, int64_t m, int64_t d) { return {normal({2, 3, n, d}, 1), normal({2, 3, m, d}, 2), normal({2, 3, m, d}, 3)}; }
+Tensors qkv(int64_t n, int64_t m, int64_t d) {
+  return {normal({2, 3, n, d}, 1), normal({2, 3, m, d}, 2), normal({2, 3, m, d}, 3)};
+}
 
 TEST(Attention, EqualsALoopForOddSizes) {
   for (const auto& [n, m, d] : {std::array<int64_t, 3>{1, 1, 2}, {3, 17, 5}, {17, 3, 8}, {31, 31, 16}}) {
     SCOPED_TRACE(concat(n, " queries, ", m, " keys, width ", d));
     const double scale = 1 / std::sqrt(static_cast<double>(d));
-    expect_operator(qkv(n, m, d), [](const Tensors& t) { return attention(t[0], t[1], t[2]); },
-                    [&](const Tensors& t) { return naive_attention(t, scale); },
-                    [&](const Tensors& t) { return plain(t[0], t[1], t[2], {}, scale); });
+    expect_operator(
+        qkv(n, m, d), [](const Tensors& t) { return attention(t[0], t[1], t[2]); },
+        [&](const Tensors& t) { return naive_attention(t, scale); },
+        [&](const Tensors& t) { return plain(t[0], t[1], t[2], {}, scale); });
   }
 }
 
 TEST(Attention, TakesAScaleAndAnAdditiveMask) {
   Tensors in = qkv(5, 7, 4);
   in.push_back(normal({2, 1, 1, 7}, 4));
-  expect_operator(in, [](const Tensors& t) { return attention(t[0], t[1], t[2], t[3], 0.3); },
-                  [](const Tensors& t) { return naive_attention(t, 0.3); },
-                  [](const Tensors& t) { return plain(t[0], t[1], t[2], t[3], 0.3); });
+  expect_operator(
+      in, [](const Tensors& t) { return attention(t[0], t[1], t[2], t[3], 0.3); },
+      [](const Tensors& t) { return naive_attention(t, 0.3); },
+      [](const Tensors& t) { return plain(t[0], t[1], t[2], t[3], 0.3); });
 }
 
 TEST(Attention, BoolMaskTakesPartWhereTrue) {
   const Tensor seen = at::tensor({1, 0, 1, 1, 0, 0, 1}).to(at::kBool).view({1, 1, 1, 7});
   const Tensor additive = at::zeros({1, 1, 1, 7}, at::kDouble).masked_fill(seen.logical_not(), -INFINITY);
-  expect_operator(qkv(5, 7, 4), [&](const Tensors& t) { return attention(t[0], t[1], t[2], seen.to(t[0].device())); },
-                  [&](const Tensors& t) { return naive_attention({t[0], t[1], t[2], additive}, 0.5); },
-                  [&](const Tensors& t) { return plain(t[0], t[1], t[2], additive.to(t[0].scalar_type()), 0.5); });
+  expect_operator(
+      qkv(5, 7, 4), [&](const Tensors& t) { return attention(t[0], t[1], t[2], seen.to(t[0].device())); },
+      [&](const Tensors& t) {
+        return naive_attention({t[0], t[1], t[2], additive}, 0.5);
+      },
+      [&](const Tensors& t) { return plain(t[0], t[1], t[2], additive.to(t[0].scalar_type()), 0.5); });
 }
 
 TEST(Attention, LongRowsInTrainingGiveTheSameGradientsAsShortOnes) {
@@ -91,15 +100,17 @@ TEST(AttentionPacked, EachSampleSeesItsOwnKeysOnly) {
     std::vector<Tensor> rows;
     int64_t begin = 0;
     for (int64_t b = 0; b < 3; ++b) {
-      rows.push_back(one(t[0].narrow(0, b, 1), t[1].narrow(1, begin, lengths[b]).unsqueeze(0), t[2].narrow(1, begin, lengths[b]).unsqueeze(0)));
+      rows.push_back(one(t[0].narrow(0, b, 1), t[1].narrow(1, begin, lengths[b]).unsqueeze(0),
+                         t[2].narrow(1, begin, lengths[b]).unsqueeze(0)));
       begin += lengths[b];
     }
     return at::cat(rows);
   };
   const auto loop = [](const Tensor& q, const Tensor& k, const Tensor& v) { return naive_attention({q, k, v}, 0.5); };
   const auto aten = [](const Tensor& q, const Tensor& k, const Tensor& v) { return plain(q, k, v, {}, 0.5); };
-  expect_operator(in, [&](const Tensors& t) { return attention_packed(t[0], t[1], t[2], lengths); },
-                  [&](const Tensors& t) { return by_sample(t, loop); }, [&](const Tensors& t) { return by_sample(t, aten); });
+  expect_operator(
+      in, [&](const Tensors& t) { return attention_packed(t[0], t[1], t[2], lengths); },
+      [&](const Tensors& t) { return by_sample(t, loop); }, [&](const Tensors& t) { return by_sample(t, aten); });
 }
 
 TEST(AttentionPacked, LengthsThatDoNotFitAreUsageErrors) {
@@ -158,8 +169,9 @@ TEST(QkNormRotary, EqualsALoopForEveryNormWithAndWithoutRotation) {
           if (rotates) cos = t[3], sin = t[4];
           return qk_norm_rotary(t[0], weight, bias, 1e-6, cos, sin);
         };
-        expect_operator(in, op, [&](const Tensors& t) { return naive_qk(t, norm, rotates); },
-                        [&](const Tensors& t) { return aten_qk(t, norm, rotates); });
+        expect_operator(
+            in, op, [&](const Tensors& t) { return naive_qk(t, norm, rotates); },
+            [&](const Tensors& t) { return aten_qk(t, norm, rotates); });
       }
     }
   }
@@ -170,7 +182,8 @@ TEST(QkNormRotary, TablesMayDifferBySample) {
   const Tensor both = qk_norm_rotary(x, std::nullopt, std::nullopt, 0, angle.cos(), angle.sin());
   for (int64_t b = 0; b < 2; ++b) {
     const Tensor own = angle[b][0];
-    EXPECT_TRUE(both.narrow(0, b, 1).equal(qk_norm_rotary(x.narrow(0, b, 1), std::nullopt, std::nullopt, 0, own.cos(), own.sin())));
+    EXPECT_TRUE(both.narrow(0, b, 1).equal(
+        qk_norm_rotary(x.narrow(0, b, 1), std::nullopt, std::nullopt, 0, own.cos(), own.sin())));
   }
 }
 

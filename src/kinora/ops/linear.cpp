@@ -1,6 +1,7 @@
 #include "kinora/ops/linear.h"
 
 #include "kinora/base/error.h"
+#include "kinora/ops/fused_cpu.h"
 #include "kinora/ops/register.h"
 
 namespace kinora::ops {
@@ -27,10 +28,19 @@ Tensor activate_reference(const Tensor& x, int64_t activation) {
   throw UsageError(concat("activate: ", activation, " is no activation"));
 }
 
+Tensor activate_cpu(const Tensor& x, int64_t activation) {
+  if (static_cast<Activation>(activation) == Activation::gelu_tanh) {
+    if (const MaybeTensor fused = cpu::gelu_tanh(x)) return *fused;
+  }
+  return activate_reference(x, activation);
+}
+
 Tensor activate_meta(const Tensor& x, int64_t) { return at::empty_like(x); }
 
-const Operator<&linear_reference, &linear_meta> linear_op("kinora::linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor");
-const Operator<&activate_reference, &activate_meta> activate_op("kinora::activate(Tensor x, int activation) -> Tensor");
+const Operator<&linear_reference, &linear_meta> linear_op(
+    "kinora::linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor");
+const Operator<&activate_reference, &activate_meta> activate_op("kinora::activate(Tensor x, int activation) -> Tensor",
+                                                                &activate_cpu);
 
 }  // namespace
 

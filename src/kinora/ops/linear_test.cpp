@@ -36,10 +36,12 @@ TEST(Linear, EqualsALoopWithAndWithoutBias) {
     for (const auto& [in, out] : {std::pair<int64_t, int64_t>{1, 1}, {3, 17}, {31, 5}}) {
       SCOPED_TRACE(concat(rows, " rows, ", in, " -> ", out));
       const Tensors inputs{normal({2, rows, in}, 1), normal({out, in}, 2), normal({out}, 3)};
-      expect_operator(inputs, [](const Tensors& t) { return ops::linear(t[0], t[1], t[2]); }, naive_linear,
-                      [](const Tensors& t) { return at::linear(t[0], t[1], t[2]); });
-      expect_operator({inputs[0], inputs[1]}, [](const Tensors& t) { return ops::linear(t[0], t[1], std::nullopt); }, naive_linear,
-                      [](const Tensors& t) { return at::linear(t[0], t[1]); });
+      expect_operator(
+          inputs, [](const Tensors& t) { return ops::linear(t[0], t[1], t[2]); }, naive_linear,
+          [](const Tensors& t) { return at::linear(t[0], t[1], t[2]); });
+      expect_operator(
+          {inputs[0], inputs[1]}, [](const Tensors& t) { return ops::linear(t[0], t[1], std::nullopt); }, naive_linear,
+          [](const Tensors& t) { return at::linear(t[0], t[1]); });
     }
   }
 }
@@ -68,8 +70,9 @@ TEST(Activate, EqualsItsFormula) {
       return from_values(y, t[0].sizes());
     };
     for (const int64_t n : {1, 3, 17, 101}) {
-      expect_operator({normal({3, n}, 7) * 3}, [&](const Tensors& t) { return activate(t[0], row.activation); }, naive,
-                      [&](const Tensors& t) { return row.aten(t[0]); });
+      expect_operator(
+          {normal({3, n}, 7) * 3}, [&](const Tensors& t) { return activate(t[0], row.activation); }, naive,
+          [&](const Tensors& t) { return row.aten(t[0]); });
     }
   }
 }

@@ -1,16 +1,23 @@
 #include "kinora/ops/norm.h"
 
+#include "kinora/ops/fused_cpu.h"
 #include "kinora/ops/register.h"
 
 namespace kinora::ops {
 namespace {
 
-Tensor layer_norm_reference(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias, const MaybeTensor& scale,
-                            const MaybeTensor& shift, double eps) {
+Tensor layer_norm_reference(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias,
+                            const MaybeTensor& scale, const MaybeTensor& shift, double eps) {
   Tensor y = at::layer_norm(x, {x.size(-1)}, weight, bias, eps);
   if (scale) y = y * (1 + *scale);
   if (shift) y = y + *shift;
   return y;
+}
+
+Tensor layer_norm_cpu(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias, const MaybeTensor& scale,
+                      const MaybeTensor& shift, double eps) {
+  const MaybeTensor fused = cpu::layer_norm(x, weight, bias, scale, shift, eps);
+  return fused ? *fused : layer_norm_reference(x, weight, bias, scale, shift, eps);
 }
 
 Tensor layer_norm_meta(const Tensor& x, const MaybeTensor&, const MaybeTensor&, const MaybeTensor&, const MaybeTensor&,
@@ -31,11 +38,15 @@ Tensor group_norm_reference(const Tensor& x, int64_t groups, const Tensor& weigh
   return activate(at::group_norm(x, groups, weight, bias, eps), static_cast<Activation>(activation));
 }
 
-Tensor group_norm_meta(const Tensor& x, int64_t, const Tensor&, const Tensor&, double, int64_t) { return at::empty_like(x); }
+Tensor group_norm_meta(const Tensor& x, int64_t, const Tensor&, const Tensor&, double, int64_t) {
+  return at::empty_like(x);
+}
 
 const Operator<&layer_norm_reference, &layer_norm_meta> layer_norm_op(
-    "kinora::layer_norm(Tensor x, Tensor? weight, Tensor? bias, Tensor? scale, Tensor? shift, float eps) -> Tensor");
-const Operator<&rms_norm_reference, &rms_norm_meta> rms_norm_op("kinora::rms_norm(Tensor x, Tensor? weight, float eps) -> Tensor");
+    "kinora::layer_norm(Tensor x, Tensor? weight, Tensor? bias, Tensor? scale, Tensor? shift, float eps) -> Tensor",
+    &layer_norm_cpu);
+const Operator<&rms_norm_reference, &rms_norm_meta> rms_norm_op(
+    "kinora::rms_norm(Tensor x, Tensor? weight, float eps) -> Tensor");
 const Operator<&group_norm_reference, &group_norm_meta> group_norm_op(
     "kinora::group_norm(Tensor x, int groups, Tensor weight, Tensor bias, float eps, int activation) -> Tensor");
 
@@ -46,9 +57,12 @@ Tensor layer_norm(const Tensor& x, const std::optional<Tensor>& weight, const st
   return layer_norm_op(x, weight, bias, scale, shift, eps);
 }
 
-Tensor rms_norm(const Tensor& x, const std::optional<Tensor>& weight, double eps) { return rms_norm_op(x, weight, eps); }
+Tensor rms_norm(const Tensor& x, const std::optional<Tensor>& weight, double eps) {
+  return rms_norm_op(x, weight, eps);
+}
 
-Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps, Activation activation) {
+Tensor group_norm(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps,
+                  Activation activation) {
   return group_norm_op(x, groups, weight, bias, eps, static_cast<int64_t>(activation));
 }
 

@@ -36,9 +36,11 @@ Tensor naive_layer_norm(const Tensors& in) {
 TEST(LayerNorm, EqualsALoopWithPerFrameModulation) {
   for (const auto& [rows, c] : {std::pair<int64_t, int64_t>{1, 3}, {3, 17}, {17, 8}}) {
     SCOPED_TRACE(concat(rows, " rows of ", c));
-    const Tensors in{normal({2, 3, rows, c}, 1), normal({c}, 2), normal({c}, 3), normal({2, 3, 1, c}, 4), normal({2, 3, 1, c}, 5)};
-    expect_operator(in, [](const Tensors& t) { return layer_norm(t[0], t[1], t[2], t[3], t[4], kEps); }, naive_layer_norm,
-                    [](const Tensors& t) { return at::layer_norm(t[0], {t[0].size(-1)}, t[1], t[2], kEps) * (1 + t[3]) + t[4]; });
+    const Tensors in{normal({2, 3, rows, c}, 1), normal({c}, 2), normal({c}, 3), normal({2, 3, 1, c}, 4),
+                     normal({2, 3, 1, c}, 5)};
+    expect_operator(
+        in, [](const Tensors& t) { return layer_norm(t[0], t[1], t[2], t[3], t[4], kEps); }, naive_layer_norm,
+        [](const Tensors& t) { return at::layer_norm(t[0], {t[0].size(-1)}, t[1], t[2], kEps) * (1 + t[3]) + t[4]; });
   }
 }
 
@@ -46,7 +48,8 @@ TEST(LayerNorm, PartsThatAreNotGivenChangeNothing) {
   const Tensor x = normal({2, 3, 5, 7}, 1), one = at::ones({7}, at::kDouble), zero = at::zeros({7}, at::kDouble);
   const Tensor none = at::zeros({2, 3, 1, 7}, at::kDouble);
   const Tensor want = naive_layer_norm({x, one, zero, none, none});
-  EXPECT_LE(testing::relative_error(layer_norm(x, std::nullopt, std::nullopt, std::nullopt, std::nullopt, kEps), want), 1e-12);
+  EXPECT_LE(testing::relative_error(layer_norm(x, std::nullopt, std::nullopt, std::nullopt, std::nullopt, kEps), want),
+            1e-12);
   EXPECT_LE(testing::relative_error(layer_norm(x, one, std::nullopt, none, std::nullopt, kEps), want), 1e-12);
   EXPECT_LE(testing::relative_error(layer_norm(x, one, zero, std::nullopt, none, kEps), want), 1e-12);
 }
@@ -68,17 +71,20 @@ TEST(RmsNorm, EqualsALoopWithAndWithoutWeight) {
   const auto plain = [](const Tensor& x) { return x * at::rsqrt(x.square().mean(-1, true) + kEps); };
   for (const int64_t c : {1, 3, 17}) {
     const Tensors in{normal({3, 5, c}, 1), normal({c}, 2)};
-    expect_operator(in, [](const Tensors& t) { return rms_norm(t[0], t[1], kEps); }, naive_rms_norm,
-                    [&](const Tensors& t) { return plain(t[0]) * t[1]; });
-    expect_operator({in[0]}, [](const Tensors& t) { return rms_norm(t[0], std::nullopt, kEps); }, naive_rms_norm,
-                    [&](const Tensors& t) { return plain(t[0]); });
+    expect_operator(
+        in, [](const Tensors& t) { return rms_norm(t[0], t[1], kEps); }, naive_rms_norm,
+        [&](const Tensors& t) { return plain(t[0]) * t[1]; });
+    expect_operator(
+        {in[0]}, [](const Tensors& t) { return rms_norm(t[0], std::nullopt, kEps); }, naive_rms_norm,
+        [&](const Tensors& t) { return plain(t[0]); });
   }
 }
 
 /// in: x [B, C, ...], weight, bias.
 Tensor naive_group_norm(const Tensors& in, int64_t groups, bool with_silu) {
   const auto x = values(in[0]), w = values(in[1]), b = values(in[2]);
-  const int64_t channels = in[0].size(1), pixels = in[0].numel() / (in[0].size(0) * channels), each = channels / groups * pixels;
+  const int64_t channels = in[0].size(1), pixels = in[0].numel() / (in[0].size(0) * channels),
+                each = channels / groups * pixels;
   std::vector<double> y;
   for (int64_t g = 0; g < in[0].size(0) * groups; ++g) {
     double mean = 0, variance = 0;

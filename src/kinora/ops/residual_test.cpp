@@ -22,15 +22,18 @@ TEST(AddResidual, EqualsALoopWithAndWithoutGate) {
   };
   for (const auto& [rows, c] : {std::pair<int64_t, int64_t>{1, 1}, {3, 17}, {17, 5}}) {
     const Tensors in{normal({2, 3, rows, c}, 1), normal({2, 3, rows, c}, 2), normal({2, 1, 1, c}, 3)};
-    expect_operator(in, [](const Tensors& t) { return add_residual(t[0], t[1], t[2]); }, naive,
-                    [](const Tensors& t) { return t[0] + t[1] * t[2]; });
-    expect_operator({in[0], in[1]}, [](const Tensors& t) { return add_residual(t[0], t[1]); }, naive,
-                    [](const Tensors& t) { return t[0] + t[1]; });
+    expect_operator(
+        in, [](const Tensors& t) { return add_residual(t[0], t[1], t[2]); }, naive,
+        [](const Tensors& t) { return t[0] + t[1] * t[2]; });
+    expect_operator(
+        {in[0], in[1]}, [](const Tensors& t) { return add_residual(t[0], t[1]); }, naive,
+        [](const Tensors& t) { return t[0] + t[1]; });
   }
 }
 
 TEST(AddResidual, GateRoundsBeforeTheSumSoThatAKeptProductGivesTheSameBits) {
-  const Tensor x = normal({3, 17}, 1).to(at::kBFloat16), y = normal({3, 17}, 2).to(at::kBFloat16), gate = normal({17}, 3).to(at::kBFloat16);
+  const Tensor x = normal({3, 17}, 1).to(at::kBFloat16), y = normal({3, 17}, 2).to(at::kBFloat16),
+               gate = normal({17}, 3).to(at::kBFloat16);
   EXPECT_TRUE(add_residual(x, y, gate).equal(add_residual(x, y * gate)));
 }
 

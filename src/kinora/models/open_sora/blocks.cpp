@@ -48,12 +48,12 @@ Tensor SelfAttention::operator()(const Run& run, const Tensor& x, Axis along, co
   const Tensor split = qkv.view({batch, frames, rows, 3, heads, head_dim_});
   const bool in_frame = along == Axis::rows;
   const Tensor by_head = in_frame ? split.permute({3, 0, 1, 4, 2, 5}) : split.permute({3, 0, 2, 4, 1, 5});
-  const auto stream = [&](int64_t which) {
-    return by_head.select(0, which).flatten(0, 1);
-  };  // [B T or B S, A, rows, D]
-  Tensor out = stream(2);
+  const auto stream = [&](int64_t which) { return by_head.select(0, which); };  // [B, T or S, A, rows, D]
+  Tensor out = stream(2).flatten(0, 1);
   if (out.size(2) > 1) {  // a row alone attends to itself
-    out = ops::attention(prepare(run, stream(0), q_norm_, rotary), prepare(run, stream(1), k_norm_, rotary), out);
+    // Flattened after the norm, which lays its result out anew: nothing is copied for the attention's sake.
+    const Tensor q = prepare(run, stream(0), q_norm_, rotary), k = prepare(run, stream(1), k_norm_, rotary);
+    out = ops::attention(q.flatten(0, 1), k.flatten(0, 1), out);
   }
   const Tensor unmerged = out.unflatten(0, {batch, in_frame ? frames : rows});
   const Tensor home = in_frame ? unmerged.permute({0, 1, 3, 2, 4}) : unmerged.permute({0, 3, 1, 2, 4});

@@ -1,0 +1,101 @@
+// The inner loops of fused_cpu.cpp, compiled once for each kind of processor (fused_rows_*.cpp) from fused_rows.inl.
+// Plain types only: whatever those files shared with others could be linked into code for an older processor.
+#pragma once
+
+#include <cstdint>
+
+#define KINORA_INLINE __attribute__((always_inline))
+
+namespace kinora::ops {
+
+/// The bits of c10::BFloat16.
+struct BFloat16 {
+  uint16_t bits;
+};
+
+constexpr int64_t kLanes = 16;
+constexpr int64_t kMostDims = 6;
+
+/// Where the rows (last dim, contiguous) of a tensor begin that broadcasts against a shape. data null: not given.
+template <typename T>
+struct Rows {
+  const T* data = nullptr;
+  int64_t dims = 0;
+  int64_t sizes[kMostDims] = {}, strides[kMostDims] = {};
+
+  KINORA_INLINE const T* at(int64_t row) const {
+    int64_t offset = 0;
+    for (int64_t d = dims - 1; d >= 0; --d) {
+      offset += row % sizes[d] * strides[d];
+      row /= sizes[d];
+    }
+    return data + offset;
+  }
+};
+
+/// scratch: floats for one row each, in whole vectors. Results are contiguous rows.
+template <typename T>
+struct LayerNormRows {
+  Rows<T> x, scale, shift;
+  const T *weight, *bias;
+  T* out;
+  int64_t width;
+  float eps;
+};
+
+template <typename T>
+struct ResidualRows {
+  const T* x;
+  Rows<T> y, gate;
+  T* out;
+  int64_t width;
+};
+
+/// Table: the type of cosines and sines, rows of width / 2.
+template <typename T, typename Table>
+struct HeadRows {
+  Rows<T> x;
+  const T *weight, *bias;
+  Rows<Table> cos, sin;
+  T* out;
+  int64_t width;
+  float eps;
+};
+
+/// Strides of samples, heads, rows.
+template <typename T>
+struct AttentionRows {
+  const T *q, *k, *v;
+  T* out;
+  int64_t q_strides[3], k_strides[3], v_strides[3], out_strides[3];
+  int64_t heads, queries, keys, width;
+  float scale;
+};
+
+template <typename T>
+struct RowKernels {
+  void (*layer_norm)(const LayerNormRows<T>&, float* scratch, int64_t begin, int64_t end);  // 1 row of scratch
+  void (*gelu_tanh)(const T* from, T* to, int64_t count);
+  void (*add_residual)(const ResidualRows<T>&, int64_t begin, int64_t end);
+  void (*norm_rotary)(const HeadRows<T, T>&, float* scratch, int64_t begin, int64_t end);  // 3 rows
+  void (*norm_rotary_float)(const HeadRows<T, float>&, float* scratch, int64_t begin, int64_t end);
+  /// Units are samples times heads.
+  void (*short_attention)(const AttentionRows<T>&, float* scratch, int64_t begin, int64_t end);  // 2 keys + 1 rows
+};
+
+struct AllRowKernels {
+  RowKernels<float> float32;
+  RowKernels<BFloat16> bfloat16;
+};
+
+namespace baseline {
+extern const AllRowKernels kRowKernels;
+}
+namespace avx2 {
+extern const AllRowKernels kRowKernels;
+}
+namespace avx512 {
+extern const AllRowKernels kRowKernels;
+}
+
+}  // namespace kinora::ops

@@ -1,0 +1,2 @@
+#define KINORA_SIMD baseline
+#include "kinora/ops/fused_rows.inl"
