@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Writes the tables of docs/performance.md from the JSON lines of `kinora bench` and bench/peers.
+
+  python3 bench/performance.py build/bench.jsonl docs/performance.md
+
+A table stands between <!-- NAME --> and <!-- end --> and stays as it is where there are no lines for it.
+"""
+import json
+import sys
+
+
+def table(head, rows):
+    line = lambda cells: "| " + " | ".join(cells) + " |"
+    return "\n".join([line(head), line(["---"] * len(head))] + [line(row) for row in rows])
+
+
+def of(lines, bench):
+    return [line for line in lines if line["bench"] == bench]
+
+
+def dtype(line):
+    return {"Float": "float32", "BFloat16": "bfloat16"}.get(line["dtype"], line["dtype"])
+
+
+def gemm(lines):
+    return table(["dtype", "threads", "rows x columns x inner", "GFLOP/s", "of the register-only loop"],
+                 [[dtype(r), str(r["threads"]), " x ".join(map(str, r["size"])), f"{r['gflops']:.0f}",
+                   f"{r['share_of_peak']:.2f}" if "share_of_peak" in r else "-"] for r in of(lines, "gemm")])
+
+
+def operators(lines):
+    rows = {}
+    for r in of(lines, "op"):
+        rate = f"{r['gflops']:.0f} GFLOP/s" if "gflops" in r else f"{r['gbytes_per_s']:.1f} GB/s"
+        rows.setdefault(r["op"], {})[dtype(r)] = f"{r['ms']:.2f} ms, {rate}"
+    return table(["operator", "bfloat16", "float32"], [[op, by.get("bfloat16", "-"), by.get("float32", "-")] for op, by in rows.items()])
+
+
+def dit(lines):
+    return table(["dtype", "threads", "layers", "seconds a call", "GFLOP", "time / (FLOPs / GEMM rate)", "activations, MiB"],
+                 [[dtype(r), str(r["threads"]), str(r["layers"]), f"{r['seconds']:.2f}", f"{r['gflop']:.0f}",
+                   f"{r['ratio_to_gemm_floor']:.2f}", f"{r['activation_bytes'] / 2**20:.0f}"] for r in of(lines, "dit")])
+
+
+def vae(lines):
+    return table(["work", "clip", "dtype", "threads", "seconds", "frames/s"],
+                 [[r["work"], "x".join(map(str, r["clip"])), dtype(r), str(r["threads"]), f"{r['seconds']:.1f}", f"{r['frames_per_s']:.2f}"]
+                  for r in of(lines, "vae")])
+
+
+def builtin(lines):
+    percent = lambda share: f"{100 * share:.0f} %"
+    return table(["prompts", "clips", "colour", "shape", "motion", "background", "seconds a clip"],
+                 [[r["split"], str(r["clips"]), percent(r["colour"]), percent(r["shape"]), percent(r["motion"]), percent(r["background"]),
+                   f"{r['seconds_per_clip']:.2f}"] for r in of(lines, "builtin")])
+
+
+def eager(lines):
+    return table(["dtype", "threads", "layers", "Kinora, s", "eager PyTorch, s", "Kinora / PyTorch", "rounds x calls"],
+                 [[dtype(r), str(r["threads"]), str(r["layers"]), f"{r['kinora_seconds']:.2f}", f"{r['eager_seconds']:.2f}",
+                   f"**{r['ratio']:.3f}**", f"{r['rounds']} x {r['repeats']}"] for r in of(lines, "compare_stdit3")])
+
+
+TABLES = {"gemm": ("gemm", gemm), "operators": ("op", operators), "dit": ("dit", dit), "vae": ("vae", vae),
+          "builtin": ("builtin", builtin), "eager": ("compare_stdit3", eager)}
+
+
+def main():
+    with open(sys.argv[1], encoding="ascii") as file:
+        lines = [json.loads(line) for line in file if line.strip()]
+    with open(sys.argv[2], encoding="ascii") as file:
+        page = file.read()
+    for name, (bench, make) in TABLES.items():
+        begin = f"<!-- {name} -->\n"
+        if not of(lines, bench) or begin not in page:
+            continue
+        before, after = page.split(begin, 1)
+        page = before + begin + make(lines) + "\n<!-- end -->" + after.split("<!-- end -->", 1)[1]
+    with open(sys.argv[2], "w", encoding="ascii") as file:
+        file.write(page)
+
+
+if __name__ == "__main__":
+    main()
