@@ -21,9 +21,9 @@ Tensor attention_packed(const Tensor& q, const Tensor& k, const Tensor& v, at::I
                         std::optional<double> scale = std::nullopt);
 
 /// Norm of each head's query or key, then rotary position embedding (Su et al. 2021) in interleaved pairs (2i, 2i+1).
-/// x [..., A, N, D] -> the same; contiguous, or [..., N, A, D] in memory where x has its heads inside of the rows. weight
-/// and bias [D] or none: with bias layer norm, with weight only RMS norm, with neither no norm. cos and sin [N, D/2], or
-/// [B, 1, N, D/2], or none: no rotation. out_2i = a cos - b sin, out_2i+1 = b cos + a sin.
+/// x [..., A, N, D] -> the same; contiguous, or [..., N, A, D] in memory where x has its heads inside of the rows.
+/// weight and bias [D] or none: with bias layer norm, with weight only RMS norm, with neither no norm. cos and sin
+/// [N, D/2], or [B, 1, N, D/2], or none: no rotation. out_2i = a cos - b sin, out_2i+1 = b cos + a sin.
 Tensor qk_norm_rotary(const Tensor& x, const std::optional<Tensor>& weight, const std::optional<Tensor>& bias,
                       double eps, const std::optional<Tensor>& cos, const std::optional<Tensor>& sin);
 

@@ -55,7 +55,8 @@ KINORA_INLINE inline void store(T* to, Floats x, int64_t count) {
   std::memcpy(static_cast<void*>(to), part, static_cast<size_t>(count) * sizeof(T));
 }
 
-/// What storing as T and loading again gives. Also keeps the compiler from joining a product and a sum into one rounding.
+/// What storing as T and loading again gives. Also keeps the compiler from joining a product and a sum into one
+/// rounding.
 template <typename T>
 KINORA_INLINE inline Floats rounded(Floats x) {
   alignas(64) T memory[kLanes];
