@@ -69,15 +69,10 @@ double temporal_peak(const VideoVaeConfig& vae, const Latents& z, int64_t frames
   return most;
 }
 
-/// Values alive for each row and channel of a block at its widest, measured with the ledger at STDiT3-XL/2's width: the MLP holds its
-/// input and sum, the norm and the hidden layer before and after the activation; attention along time holds queries, keys and values
-/// in the model's dtype and in float32, and again in another order where there are several clips.
-double block_peak(const models::STDiT3Config& c, uint64_t element_bytes, bool has_time, bool has_several) {
-  const double mlp = 5.0 + 2.0 * c.mlp_ratio;
-  if (!has_time) return mlp;
-  const double along_time = element_bytes >= 4 ? (has_several ? 15.0 : 12.0) : (has_several ? 17.1 : 14.1);
-  return std::max(mlp, along_time);
-}
+/// Values alive for each row and channel of a block at its widest, measured with the ledger at STDiT3-XL/2's width: the
+/// MLP holds its input and sum, the norm and the hidden layer before and after the activation; attention along time its
+/// input and norm, queries, keys and values as the linear layer left them and once more in order, and the result.
+double block_peak(const models::STDiT3Config& c) { return std::max(5.0 + 2.0 * c.mlp_ratio, 9.0); }
 
 uint64_t bytes_of(double elements, uint64_t element_bytes) {
   return static_cast<uint64_t>(elements * static_cast<double>(element_bytes));
@@ -167,7 +162,7 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
 
   MemoryEstimate e;
   const double captions = batch * branches * tokens * width * (1.0 + 4.0 * static_cast<double>(model.depth));
-  const double alive = block_peak(model, sizes.element_bytes, frames > 1, batch * branches > 1.0);
+  const double alive = block_peak(model);
   e.denoise = bytes_of(rows * width * alive + captions, sizes.element_bytes) + static_cast<uint64_t>(latents);
 
   const int64_t chunk =
