@@ -1,3 +1,5 @@
+#include <ATen/core/grad_mode.h>
+
 #include <limits>
 
 #include "seams/on_both_models.h"

@@ -1,6 +1,7 @@
 // kinora bench dit, bench vae: whole models at their published sizes, with random weights.
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 #include <memory>
 

@@ -1,6 +1,7 @@
 // kinora bench op: the operators at the sizes of STDiT3-XL/2 (256x256, 17 frames, a guided pair).
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <ATen/core/grad_mode.h>
 
 #include <memory>
 

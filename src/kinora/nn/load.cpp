@@ -1,5 +1,7 @@
 #include "kinora/nn/load.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <set>
 

@@ -1,5 +1,7 @@
 #include "kinora/nn/weights.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include "kinora/tensor/random.h"
 
 #include "kinora/base/error.h"

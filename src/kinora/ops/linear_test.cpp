@@ -1,5 +1,7 @@
 #include "kinora/ops/linear.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <cmath>
 
 #include "kinora/base/error.h"

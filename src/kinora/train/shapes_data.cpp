@@ -1,5 +1,7 @@
 #include "kinora/train/shapes_data.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 
 #include "kinora/base/error.h"

@@ -63,7 +63,8 @@ Tensor encode_clips(const ShapesContext& context, const models::VideoVaeConfig& 
 
 TrainedDenoiser train_denoiser(const ShapesContext& context, const models::VideoVaeConfig& vae,
                                const NamedTensors& vae_weights) {
-  const auto& [config, options] = context;
+  const ShapesConfig& config = context.config;
+  const ShapesOptions& options = context.options;
   const Tensor latents = encode_clips(context, vae, vae_weights);
   const auto tokenizer_json = world::tokenizer_json(config.world);
   const text::Tokenizer tokenizer(text::parse_tokenizer_json(tokenizer_json, "tokenizer.json"));

@@ -1,3 +1,5 @@
+#include <ATen/core/grad_mode.h>
+
 #include <cmath>
 
 #include "kinora/base/error.h"
@@ -64,7 +66,8 @@ std::vector<double> normalize(NamedTensors& tensors, const std::string& name, co
 }  // namespace
 
 NamedTensors train_spatial(const ShapesContext& context, models::VideoVaeConfig& vae) {
-  const auto& [config, options] = context;
+  const ShapesConfig& config = context.config;
+  const ShapesOptions& options = context.options;
   const models::VideoVae model(vae);
   StageOptions stage = config.spatial;
   stage.optimizer.use_muon = is_inner_matrix;
@@ -96,7 +99,8 @@ NamedTensors train_spatial(const ShapesContext& context, models::VideoVaeConfig&
 }
 
 NamedTensors train_temporal(const ShapesContext& context, models::VideoVaeConfig& vae, const NamedTensors& spatial) {
-  const auto& [config, options] = context;
+  const ShapesConfig& config = context.config;
+  const ShapesOptions& options = context.options;
   const models::VideoVae model(vae);
   StageOptions stage = config.temporal;
   stage.optimizer.use_muon = is_inner_matrix;
@@ -166,7 +170,8 @@ NamedTensors train_temporal(const ShapesContext& context, models::VideoVaeConfig
 }
 
 void check_gate(const ShapesContext& context, const models::VideoVae& vae, ResidentWeights& weights) {
-  const auto& [config, options] = context;
+  const ShapesConfig& config = context.config;
+  const ShapesOptions& options = context.options;
   at::NoGradGuard no_grad;
   const Run run{.weights = &weights};
   int64_t shape = 0, colour = 0, motion = 0, background = 0;

@@ -1,5 +1,7 @@
 #include "kinora/train/trainable.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <algorithm>
 #include <cmath>
 

@@ -1,5 +1,7 @@
 #include "kinora/video/pipeline.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <map>
 
 #include "kinora/base/error.h"

@@ -1,5 +1,7 @@
 #include "kinora/models/open_sora/stdit3.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include <gtest/gtest.h>
 
 #include <cmath>
