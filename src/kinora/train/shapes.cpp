@@ -123,6 +123,7 @@ ShapesConfig ShapesConfig::from_json(const Json& json, const std::string& what) 
   const JsonObject denoiser = stages.require_object("denoiser");
   c.denoiser = StageOptions::from_json(denoiser, "denoiser");
   c.latents = denoiser.int_or("clips", c.latents, 1);
+  c.picture_steps = denoiser.int_or("picture_steps", c.picture_steps, 0);
   c.times = {.mean = denoiser.number_or("time_mean", c.times.mean), .std = denoiser.number_or("time_std", c.times.std)};
   c.text_lr_factor = denoiser.number_or("text_lr_factor", c.text_lr_factor);
   for (const auto* part : {&spatial, &temporal, &denoiser, &stages, &root}) part->refuse_unknown();

@@ -26,6 +26,12 @@ Tensor draw_times(int64_t batch, const TimeDraw& draw, at::Generator& generator)
   return (at::sigmoid(draw.mean + draw.std * normal) * kTrainTimesteps).to(at::kFloat);
 }
 
+/// Of latents [B, C, T, H, W], a frame drawn for each: [B, C, 1, H, W].
+Tensor one_frame_of_each(const Tensor& latents, at::Generator& generator) {
+  const Tensor frame = at::randint(0, latents.size(2), {latents.size(0), 1, 1, 1, 1}, generator, at::kLong);
+  return latents.take_along_dim(frame.to(latents.device()), 2);
+}
+
 bool is_block_matrix(const Param& p) {
   return p.name.find("blocks.") != std::string::npos && p.name.ends_with(".weight") && p.shape.size() == 2;
 }
@@ -88,9 +94,8 @@ TrainedDenoiser train_denoiser(const ShapesContext& context, const models::Video
 
   const auto height = static_cast<double>(config.world.height), width = static_cast<double>(config.world.width);
   const int64_t batch = stage.batch, max_tokens = config.transformer.model_max_length;
-  const Tensor fps = at::full({batch}, config.world.frames == 1 ? kImageFps : config.world.fps).to(options.device);
   const RFlow flow(1);
-  const auto loss = [&](int64_t, at::Generator& generator) {
+  const auto loss = [&](int64_t step, at::Generator& generator) {
     const Tensor which = at::randint(0, latents.size(0), {batch}, generator, at::kLong);
     std::vector<std::string> captions;
     for (int64_t b = 0; b < batch; ++b) {
@@ -109,14 +114,17 @@ TrainedDenoiser train_denoiser(const ShapesContext& context, const models::Video
         at::rand({batch, 1, 1, 1}, generator).lt(config.transformer.class_dropout_prob).to(options.device);
     caption = at::where(dropped, run.weights->get(model.null_caption()).to(caption.scalar_type()), caption);
 
-    const Tensor clean = latents.index_select(0, which).to(options.device, at::kFloat);
+    const bool pictures = step < config.picture_steps;
+    Tensor clean = latents.index_select(0, which).to(options.device, at::kFloat);
+    if (pictures) clean = one_frame_of_each(clean, generator);
+    const double fps = pictures || config.world.frames == 1 ? kImageFps : config.world.fps;
     const Tensor noise = randn(clean.sizes(), generator).to(options.device);
     const Tensor times = draw_times(batch, config.times, generator).to(options.device);
     const Tensor velocity = model.forward(run, {.latents = flow.add_noise(clean, noise, times).to(config.dtype),
                                                 .timestep = times,
                                                 .caption = caption,
                                                 .caption_mask = tokens.mask,
-                                                .fps = fps,
+                                                .fps = at::full({batch}, fps, clean.options()),
                                                 .height = height,
                                                 .width = width});
     return rflow_loss(velocity.narrow(1, 0, clean.size(1)), clean, noise).mean();
