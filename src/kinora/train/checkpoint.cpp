@@ -20,15 +20,18 @@ std::string stem(int64_t step) { return concat(kStem, step); }
 /// Steps that have a sum, oldest first.
 std::map<int64_t, fs::path> complete_steps(const fs::path& folder) {
   std::map<int64_t, fs::path> found;
-  std::error_code none;
-  for (const auto& entry : fs::directory_iterator(folder, none)) {
-    const std::string name = entry.path().stem().string();
-    if (entry.path().extension() != ".json" || !name.starts_with(kStem)) continue;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().stem().string();
+    if (entry->path().extension() != ".json" || !name.starts_with(kStem)) continue;
     const std::string digits = name.substr(kStem.size());
     if (digits.empty() || digits.size() > kMostDigits || digits.find_first_not_of("0123456789") != std::string::npos)
       continue;
     found[std::stoll(digits)] = folder / (name + ".safetensors");
   }
+  // A folder that cannot be read may well have checkpoints: a run must not start anew for that.
+  if (error && error != std::errc::no_such_file_or_directory)
+    throw ResourceError(concat("the folder ", folder.string(), " cannot be read: ", error.message()));
   return found;
 }
 
@@ -48,13 +51,15 @@ void save_checkpoint(const fs::path& folder, int64_t step, const NamedTensors& t
   write_file(folder / (stem(step) + ".json"),
              Json{{"step", step}, {"crc32", file_sum(file)}, {"notes", notes}}.dump(2) + "\n");
   auto steps = complete_steps(folder);
-  while (steps.size() > kKept) {
-    const auto oldest = steps.begin();
-    fs::remove(fs::path(oldest->second).replace_extension(".json"),
-               failed);  // the sum first: what is left does not count
-    fs::remove(oldest->second, failed);
-    steps.erase(oldest);
-  }
+  const auto drop = [&](std::map<int64_t, fs::path>::iterator at) {
+    // The sum first: what is left does not count.
+    fs::remove(fs::path(at->second).replace_extension(".json"), failed);
+    fs::remove(at->second, failed);
+    return steps.erase(at);
+  };
+  // A later step is damaged, or the run would have gone on from there; it must not count as one of those that are kept.
+  for (auto at = steps.upper_bound(step); at != steps.end();) at = drop(at);
+  while (steps.size() > kKept) drop(steps.begin());
 }
 
 std::optional<SavedStep> newest_checkpoint(const fs::path& folder) {

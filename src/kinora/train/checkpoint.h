@@ -1,4 +1,5 @@
-// Training checkpoints: DIR/step-N.safetensors, complete or not there, with a sum beside it that a later read is held against.
+// Training checkpoints: DIR/step-N.safetensors, complete or not there, with a sum beside it that a later read is held
+// against.
 #pragma once
 
 #include <filesystem>
@@ -9,8 +10,9 @@
 
 namespace kinora::train {
 
-/// Writes the tensors and notes of `step` and drops all but the newest two. The file appears whole (temporary, fsync, rename),
-/// then its sum; a file without a sum does not count. Throws ResourceError (disk), leaving older checkpoints as they were.
+/// Writes the tensors and notes of `step` and drops all but it and the one before; later ones, which a resume has passed
+/// over as damaged, go too. The file appears whole (temporary, fsync, rename), then its sum; a file without a sum does
+/// not count. Throws ResourceError (disk), leaving older checkpoints as they were.
 void save_checkpoint(const std::filesystem::path& folder, int64_t step, const NamedTensors& tensors, const Json& notes);
 
 struct SavedStep {
@@ -19,8 +21,9 @@ struct SavedStep {
   Json notes;
 };
 
-/// The newest checkpoint whose sum holds; damaged ones are skipped with a warning that names them. Nothing when the folder has no
-/// checkpoint; DataError when it has some and none is whole: a run never starts anew in silence.
+/// The newest checkpoint whose sum holds; damaged ones are skipped with a warning that names them. Nothing when the
+/// folder has no checkpoint; DataError when it has some and none is whole, ResourceError when it cannot be read: a run
+/// never starts anew in silence.
 std::optional<SavedStep> newest_checkpoint(const std::filesystem::path& folder);
 
 }  // namespace kinora::train

@@ -69,6 +69,22 @@ TEST_F(TrainCheckpoint, DamagedNewestIsSkippedWithAWarningThatNamesIt) {
   EXPECT_NE(warnings_[0].find("step-2.safetensors"), std::string::npos) << warnings_[0];
 }
 
+TEST_F(TrainCheckpoint, DamagedLaterStepDoesNotTakeThePlaceOfAWholeOne) {
+  save(1), save(9);
+  damage(9);
+  EXPECT_EQ(newest_checkpoint(folder_)->step, 1);
+  save(2), save(3);
+  EXPECT_FALSE(fs::exists(file(9, ".safetensors")));
+  damage(3);
+  EXPECT_EQ(newest_checkpoint(folder_)->step, 2);
+}
+
+TEST_F(TrainCheckpoint, FolderThatCannotBeReadIsNotTakenForAnEmptyOne) {
+  fs::create_directories(folder_);
+  write_file(folder_ / "file", "");
+  EXPECT_THROW(newest_checkpoint(folder_ / "file"), ResourceError);
+}
+
 TEST_F(TrainCheckpoint, CutOffMissingAndUnreadableFilesAreSkipped) {
   const auto breaks = [&](const auto& harm) {
     fs::remove_all(folder_);

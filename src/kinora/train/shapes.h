@@ -40,8 +40,9 @@ struct ShapesConfig {
   int64_t temporal_clips = 400;  ///< distinct clips that the temporal stage sees
   double gate = 0.97;            ///< share of right attributes that the judge must read on reconstructions
   int64_t gate_clips = 48;
-  int64_t latents = 8000;      ///< clips encoded for the denoiser
-  int64_t picture_steps = 0;  ///< first steps of the denoiser on one latent frame of each clip: cheaper, and shape and colour are all there
+  int64_t latents = 8000;  ///< clips encoded for the denoiser
+  int64_t picture_steps =
+      0;  ///< first steps of the denoiser on one latent frame of each clip: cheaper, and shape and colour are all there
   TimeDraw times;
   double text_lr_factor = 0.3;  ///< of the denoiser's rate, for the text encoder
   Json defaults;                ///< what `generate` uses when it is not told otherwise; written into model_index.json

@@ -93,9 +93,11 @@ TrainedDenoiser train_denoiser(const ShapesContext& context, const models::Video
                       stage.optimizer);
 
   const auto height = static_cast<double>(config.world.height), width = static_cast<double>(config.world.width);
-  const int64_t batch = stage.batch, max_tokens = config.transformer.model_max_length;
+  const int64_t max_tokens = config.transformer.model_max_length;
   const RFlow flow(1);
-  const auto loss = [&](int64_t step, at::Generator& generator) {
+  const auto loss = [&](const Part& part) {
+    const int64_t batch = part.batch;
+    at::Generator& generator = part.generator;
     const Tensor which = at::randint(0, latents.size(0), {batch}, generator, at::kLong);
     std::vector<std::string> captions;
     for (int64_t b = 0; b < batch; ++b) {
@@ -106,15 +108,15 @@ TrainedDenoiser train_denoiser(const ShapesContext& context, const models::Video
           world::caption(world::sample_scene(config.world, kLatentSeed, index, world::Split::train), phrasing));
     }
     const Tokens tokens = tokenize(tokenizer, captions, max_tokens);
-    const Run text_run{.weights = &text_trainable.weights()};
+    const Run text_run{.weights = &text_trainable.weights(part.index)};
     Tensor caption =
         encoder.forward(text_run, tokens.ids.to(options.device), tokens.mask.to(options.device)).unsqueeze(1);
-    const Run run{.weights = &trainable.weights()};
+    const Run run{.weights = &trainable.weights(part.index)};
     const Tensor dropped =
         at::rand({batch, 1, 1, 1}, generator).lt(config.transformer.class_dropout_prob).to(options.device);
     caption = at::where(dropped, run.weights->get(model.null_caption()).to(caption.scalar_type()), caption);
 
-    const bool pictures = step < config.picture_steps;
+    const bool pictures = part.step < config.picture_steps;
     Tensor clean = latents.index_select(0, which).to(options.device, at::kFloat);
     if (pictures) clean = one_frame_of_each(clean, generator);
     const double fps = pictures || config.world.frames == 1 ? kImageFps : config.world.fps;

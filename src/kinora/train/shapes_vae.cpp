@@ -74,15 +74,16 @@ NamedTensors train_spatial(const ShapesContext& context, models::VideoVaeConfig&
   Trainable trainable(model.params(), init_weights(model.params(), static_cast<uint64_t>(config.seed)), config.dtype,
                       options.device, stage.optimizer);
   const int64_t whole_side = std::min(config.world.height, config.world.width);
-  const auto loss = [&](int64_t step, at::Generator& generator) {
-    const bool whole = static_cast<double>(step) >= kFullFramesFrom * static_cast<double>(stage.steps);
+  const auto loss = [&](const Part& part) {
+    const bool whole = static_cast<double>(part.step) >= kFullFramesFrom * static_cast<double>(stage.steps);
     const int64_t side = whole ? whole_side : std::min(config.crops_side, whole_side);
-    const int64_t count = std::max<int64_t>(1, stage.batch * config.crops_side * config.crops_side / (side * side));
-    const Crops crops = crop_batch(config.world, kSpatialSeed, step * stage.batch, count, config.crops_per_clip, side);
-    const Run run{.weights = &trainable.weights()};
+    const int64_t count = std::max<int64_t>(1, part.batch * config.crops_side * config.crops_side / (side * side));
+    const int64_t begin = part.step * stage.batch + part.index * part.batch;
+    const Crops crops = crop_batch(config.world, kSpatialSeed, begin, count, config.crops_per_clip, side);
+    const Run run{.weights = &trainable.weights(part.index)};
     const Tensor pixels = crops.pixels.to(options.device);
     const auto posterior = model.spatial().encode(run, pixels.to(config.dtype));
-    const Tensor made = model.spatial().decode(run, sampled(posterior, generator));
+    const Tensor made = model.spatial().decode(run, sampled(posterior, part.generator));
     return picture_loss(made, pixels, crops.foreground.to(options.device), config.picture_loss) +
            config.picture_loss.kl * kl_per_element(posterior);
   };
@@ -125,11 +126,11 @@ NamedTensors train_temporal(const ShapesContext& context, models::VideoVaeConfig
     posterior = model.temporal().encode(run, x);
     return model.temporal().decode(run, sampled(posterior, generator), x.size(2));
   };
-  const auto loss = [&](int64_t, at::Generator& generator) {
-    const Tensor x = latents.index_select(0, pick(generator, stage.batch)).to(options.device, config.dtype);
-    const Run run{.weights = &trainable.weights()};
+  const auto loss = [&](const Part& part) {
+    const Tensor x = latents.index_select(0, pick(part.generator, part.batch)).to(options.device, config.dtype);
+    const Run run{.weights = &trainable.weights(part.index)};
     models::DiagonalGaussian posterior;
-    const Tensor difference = reconstruct(run, x, generator, posterior).to(at::kFloat) - x.to(at::kFloat);
+    const Tensor difference = reconstruct(run, x, part.generator, posterior).to(at::kFloat) - x.to(at::kFloat);
     return difference.square().mean() + 0.3 * difference.abs().mean() + config.temporal_kl * kl_per_element(posterior);
   };
   run_stage(stage, {&trainable}, loss, context.hooks(stage.name));
@@ -141,15 +142,15 @@ NamedTensors train_temporal(const ShapesContext& context, models::VideoVaeConfig
     fine.optimizer.use_muon = is_inner_matrix;
     Trainable pair(model.params(), weights_from(model.params(), trained, at::kFloat, at::kCPU), config.dtype,
                    options.device, fine.optimizer);
-    const auto pixel_loss = [&](int64_t, at::Generator& generator) {
-      const Tensor which = pick(generator, fine.batch);
+    const auto pixel_loss = [&](const Part& part) {
+      const Tensor which = pick(part.generator, part.batch);
       const Tensor pixels =
           clip_batch(config.world, kTemporalSeed, {which.const_data_ptr<int64_t>(), static_cast<size_t>(which.numel())})
               .to(options.device);
       const Tensor x = latents.index_select(0, which).to(options.device, config.dtype);
-      const Run run{.weights = &pair.weights()};
+      const Run run{.weights = &pair.weights(part.index)};
       models::DiagonalGaussian posterior;
-      const Tensor pictures = reconstruct(run, x, generator, posterior) / vae.spatial_scaling_factor;
+      const Tensor pictures = reconstruct(run, x, part.generator, posterior) / vae.spatial_scaling_factor;
       const Tensor made = model.spatial().decode(run, as_pictures(pictures));
       return picture_loss(made, as_pictures(pixels), at::zeros({1}, pixels.options()), config.picture_loss) +
              config.temporal_kl * kl_per_element(posterior);

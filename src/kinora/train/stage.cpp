@@ -1,9 +1,12 @@
 #include "kinora/train/stage.h"
 
+#include <ATen/Parallel.h>
+
 #include <chrono>
 #include <cmath>
 #include <deque>
 #include <fstream>
+#include <future>
 #include <numeric>
 
 #include "kinora/base/error.h"
@@ -40,6 +43,44 @@ int64_t resume(const std::vector<Trainable*>& models, const StageHooks& hooks) {
   return saved->step;
 }
 
+/// Each part has an even share of the threads while this lives.
+class ThreadShare {
+ public:
+  explicit ThreadShare(int64_t parts) : all_(at::get_num_threads()) {
+    at::set_num_threads(static_cast<int>(std::max<int64_t>(1, all_ / parts)));
+  }
+  ~ThreadShare() { at::set_num_threads(all_); }
+  ThreadShare(const ThreadShare&) = delete;
+  ThreadShare& operator=(const ThreadShare&) = delete;
+
+ private:
+  int all_;
+};
+
+/// Leaves every part's gradients at its weights and returns the mean loss. The sums' order is that of the parts, whoever ends first.
+double loss_and_gradients(const StageOptions& options, const LossFunction& loss, int64_t step) {
+  const auto one = [&](int64_t index) {
+    const auto seed = static_cast<uint64_t>(options.seed) * 1'000'003 + static_cast<uint64_t>(step);
+    at::Generator generator = cpu_generator(seed * static_cast<uint64_t>(options.parts) + static_cast<uint64_t>(index));
+    const Tensor value = loss({step, index, options.batch / options.parts, generator});
+    value.backward();
+    return value.item<double>();
+  };
+  const bool together = options.parts > 1 && at::get_num_threads() >= options.parts;
+  std::optional<ThreadShare> share;
+  if (together) share.emplace(options.parts);
+  std::vector<std::future<double>> parts;
+  for (int64_t index = 0; index < options.parts; ++index) {
+    parts.push_back(std::async(together ? std::launch::async : std::launch::deferred, [&one, index, together] {
+      if (together) at::init_num_threads();  // a thread that ATen has not seen takes all cores
+      return one(index);
+    }));
+  }
+  double total = 0;
+  for (auto& part : parts) total += part.get();
+  return total / static_cast<double>(options.parts);
+}
+
 double mean(const std::deque<double>& values) {
   return values.empty() ? 0.0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
@@ -50,6 +91,9 @@ StageOptions StageOptions::from_json(const JsonObject& json, std::string name) {
   StageOptions o{.name = std::move(name)};
   o.steps = json.require_int("steps", 1);
   o.batch = json.int_or("batch", o.batch, 1);
+  o.parts = json.int_or("parts", o.parts, 1);
+  if (o.batch % o.parts != 0)
+    throw DataError(concat("a batch of ", o.batch, " cannot be split into ", o.parts, " equal parts"));
   o.warmup_steps = json.int_or("warmup_steps", o.warmup_steps, 0);
   o.decay_from = json.number_or("decay_from", o.decay_from);
   o.final_factor = json.number_or("final_factor", o.final_factor);
@@ -74,6 +118,7 @@ double lr_factor(const StageOptions& options, int64_t step) {
 
 StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>& models, const LossFunction& loss,
                       const StageHooks& hooks) {
+  for (auto* model : models) model->set_parts(options.parts);
   int64_t step = resume(models, hooks);
   if (step > 0) log_info(concat(options.name, ": resumes at step ", step, " of ", options.steps));
   std::filesystem::create_directories(hooks.folder);
@@ -92,13 +137,10 @@ StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>
   int bad = 0;
   double saved_at = now_s();
   while (step < options.steps) {
-    at::Generator generator =
-        cpu_generator(static_cast<uint64_t>(options.seed) * 1'000'003 + static_cast<uint64_t>(step));
-    const Tensor value = loss(step, generator);
-    value.backward();
+    const double loss_value = loss_and_gradients(options, loss, step);
     double squared = 0;
-    for (const auto* model : models) squared += model->squared_grad_norm();
-    const double norm = std::sqrt(squared), loss_value = value.item<double>(), factor = lr_factor(options, step);
+    for (auto* model : models) squared += model->squared_grad_norm();
+    const double norm = std::sqrt(squared), factor = lr_factor(options, step);
     if (std::isfinite(norm) && std::isfinite(loss_value)) {
       const double scale = norm > options.clip_norm ? options.clip_norm / norm : 1.0;
       for (auto* model : models) model->step(factor, scale);

@@ -1,6 +1,6 @@
 // One training stage: steps of loss, backward and update, with a rate that warms up, holds and decays, a guard against
-// non-finite steps, checkpoints and resume. A step draws all its random numbers from (seed, step), so that a resumed
-// run equals an uninterrupted one bit for bit.
+// non-finite steps, checkpoints and resume. A step draws all its random numbers from (seed, step, part), so that a resumed
+// run equals an uninterrupted one bit for bit, on any number of threads.
 #pragma once
 
 #include <filesystem>
@@ -19,6 +19,9 @@ struct StageOptions {
   std::string name;
   int64_t steps = 0;
   int64_t batch = 32;
+  /// Equal parts of a batch, computed side by side where the CPU has a thread for each: a small model's operators are too
+  /// short to be shared by threads. The gradient is the parts' mean.
+  int64_t parts = 1;
   int64_t warmup_steps = 50;
   double decay_from = 0.6;  ///< share of the steps at which the rate begins to fall, linearly
   double final_factor = 0.03;
@@ -38,8 +41,16 @@ struct StageHooks {
   std::function<void(int64_t step)> on_checkpoint;
 };
 
-/// The loss of a step as a scalar with gradients; `generator` is seeded by (seed, step).
-using LossFunction = std::function<Tensor(int64_t step, at::Generator& generator)>;
+/// What one call of the loss works on.
+struct Part {
+  int64_t step = 0;
+  int64_t index = 0;         ///< 0 .. options.parts - 1: computes with Trainable::weights(index)
+  int64_t batch = 0;         ///< samples in this part
+  at::Generator& generator;  ///< seeded by (seed, step, index)
+};
+
+/// The mean loss of a part's samples as a scalar with gradients. Parts of a step call it from several threads at once.
+using LossFunction = std::function<Tensor(const Part& part)>;
 
 struct StageResult {
   double loss = 0;      ///< mean of the last 50 steps

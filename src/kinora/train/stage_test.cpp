@@ -1,10 +1,14 @@
 #include "kinora/train/stage.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <cmath>
 #include <fstream>
+#include <mutex>
+#include <set>
+#include <thread>
 
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
@@ -37,19 +41,20 @@ struct Tiny {
               return true;
             }};
   }
-  Tensor loss(at::Generator& generator) {
+  Tensor loss(const Part& part) {
     Run run;
-    run.weights = &trainable.weights();
-    const Tensor x = at::randn({16, 5}, generator, at::TensorOptions().dtype(at::kFloat)).to(at::kBFloat16);
+    run.weights = &trainable.weights(part.index);
+    const Tensor x =
+        at::randn({part.batch, 5}, part.generator, at::TensorOptions().dtype(at::kFloat)).to(at::kBFloat16);
     return (layer(run, x) - x.narrow(1, 0, 3) - 1).to(at::kFloat).square().mean();
   }
   StageResult train(const StageOptions& stage, const StageHooks& hooks,
                     std::function<Tensor(int64_t, const Tensor&)> change = {}) {
     return run_stage(
         stage, {&trainable},
-        [&](int64_t step, at::Generator& g) {
-          const Tensor value = loss(g);
-          return change ? change(step, value) : value;
+        [&](const Part& part) {
+          const Tensor value = loss(part);
+          return change ? change(part.step, value) : value;
         },
         hooks);
   }
@@ -58,7 +63,7 @@ struct Tiny {
   Trainable trainable;
 };
 
-StageOptions forty() { return {.name = "tiny", .steps = 40, .warmup_steps = 5, .seed = 3}; }
+StageOptions forty() { return {.name = "tiny", .steps = 40, .batch = 16, .warmup_steps = 5, .seed = 3}; }
 
 void expect_same(const Tiny& a, const Tiny& b) {
   const auto left = a.trainable.state(""), right = b.trainable.state("");
@@ -101,6 +106,60 @@ TEST_F(RunStage, ResumedEqualsUninterruptedBitForBit) {
   });
   EXPECT_EQ(begins, 20);
   expect_same(whole, second);
+}
+
+TEST_F(RunStage, PartsGiveTheSameBitsOnAnyNumberOfThreads) {
+  StageOptions stage = forty();
+  stage.parts = 4;
+  std::mutex mutex;
+  std::set<std::thread::id> threads;
+  const int before = at::get_num_threads();
+  Tiny together, apart;
+  at::set_num_threads(4);
+  together.train(stage, {.folder = folder_ / "together"}, [&](int64_t, const Tensor& value) {
+    EXPECT_EQ(at::get_num_threads(), 1);
+    const std::lock_guard lock(mutex);
+    threads.insert(std::this_thread::get_id());
+    return value;
+  });
+  EXPECT_EQ(at::get_num_threads(), 4);
+  EXPECT_EQ(threads.count(std::this_thread::get_id()), 0U);
+  at::set_num_threads(2);
+  apart.train(stage, {.folder = folder_ / "apart"});
+  at::set_num_threads(before);
+  expect_same(together, apart);
+}
+
+TEST_F(RunStage, GradientOfPartsIsThatOfTheWholeBatch) {
+  const Tensor x = at::linspace(-1, 1, 16 * 5, at::kFloat).view({16, 5});
+  const auto gradients = [&](int64_t parts) {
+    Tiny model;
+    StageOptions stage = forty();
+    stage.steps = 1;
+    stage.parts = parts;
+    run_stage(stage, {&model.trainable},
+              [&](const Part& part) {
+                const kinora::Run run{.weights = &model.trainable.weights(part.index)};
+                return model.layer(run, x.narrow(0, part.index * part.batch, part.batch).to(at::kBFloat16))
+                    .to(at::kFloat)
+                    .square()
+                    .mean();
+              },
+              {.folder = folder_ / std::to_string(parts)});
+    return model.trainable.state("");
+  };
+  const auto one = gradients(1), four = gradients(4);
+  for (size_t i = 0; i < one.size(); ++i)
+    EXPECT_TRUE(at::allclose(one[i].second.to(at::kFloat), four[i].second.to(at::kFloat), 0.02, 1e-3)) << one[i].first;
+}
+
+TEST_F(RunStage, ErrorInAPartIsThrownByTheStage) {
+  Tiny model;
+  StageOptions stage = forty();
+  stage.parts = 2;
+  EXPECT_THROW(
+      model.train(stage, {.folder = folder_}, [](int64_t, const Tensor&) -> Tensor { throw DataError("of a part"); }),
+      DataError);
 }
 
 TEST_F(RunStage, FinishedStageIsReadBackAndNotRunAgain) {
@@ -171,8 +230,8 @@ TEST(StageOptions, ReadsItsKeysAndRefusesWrongOnes) {
   EXPECT_EQ(o.optimizer.lr, 0.5);
   EXPECT_EQ(o.optimizer.beta2, 0.99);
   EXPECT_EQ(o.checkpoint_seconds, 5);
-  for (const Json& wrong :
-       {Json::object(), Json{{"steps", 0}}, Json{{"steps", 5}, {"lr", "fast"}}, Json{{"steps", 5}, {"batch", 0}}}) {
+  for (const Json& wrong : {Json::object(), Json{{"steps", 0}}, Json{{"steps", 5}, {"lr", "fast"}},
+                            Json{{"steps", 5}, {"batch", 0}}, Json{{"steps", 5}, {"batch", 6}, {"parts", 4}}}) {
     EXPECT_THROW(StageOptions::from_json(JsonObject(wrong, "stage"), "name"), DataError) << wrong;
   }
 }

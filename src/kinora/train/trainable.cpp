@@ -32,13 +32,14 @@ Tensor orthogonalized(const Tensor& matrix, at::ScalarType compute_dtype) {
 
 Trainable::Trainable(const Params& params, const ResidentWeights& start, at::ScalarType run_dtype, at::Device device,
                      OptimizerOptions options)
-    : params_(&params), options_(std::move(options)), weights_({}) {
+    : params_(&params), options_(std::move(options)) {
   at::NoGradGuard no_grad;
+  std::vector<Tensor> leaves;
   auto source = start;
   for (const auto& p : params) {
     const bool trainable = params.options(p.id).trainable;
     const Tensor value = source.get(p);
-    weights_.tensors().push_back(leaf(value, run_dtype, device, trainable));
+    leaves.push_back(leaf(value, run_dtype, device, trainable));
     if (!trainable) continue;
     const bool muon = options_.muon_lr > 0 && p.shape.size() >= 2 && options_.use_muon && options_.use_muon(p);
     const Tensor master = value.to(device, at::kFloat, false, true);
@@ -48,6 +49,18 @@ Trainable::Trainable(const Params& params, const ResidentWeights& start, at::Sca
                       .ema = master.clone(),
                       .momentum = at::zeros_like(master),
                       .second = muon ? Tensor() : at::zeros_like(master)});
+  }
+  parts_.emplace_back(std::move(leaves));
+}
+
+void Trainable::set_parts(int64_t parts) {
+  parts_.erase(parts_.begin() + 1, parts_.end());
+  clear_gradients();
+  for (int64_t part = 1; part < parts; ++part) {
+    std::vector<Tensor> leaves;
+    for (const Tensor& first : parts_[0].tensors())
+      leaves.push_back(first.detach().set_requires_grad(first.requires_grad()));
+    parts_.emplace_back(std::move(leaves));
   }
 }
 
@@ -60,33 +73,44 @@ ResidentWeights Trainable::averaged(at::ScalarType dtype) const {
 NamedTensors Trainable::averaged_tensors(at::ScalarType dtype) const {
   at::NoGradGuard no_grad;
   NamedTensors out;
-  auto weights = weights_;
+  auto weights = parts_[0];
   for (const auto& p : *params_) out.emplace_back(p.name, weights.get(p).detach().to(dtype, false, true));
   for (const auto& slot : slots_) out[slot.id].second = slot.ema.to(dtype, false, true);
   return out;
 }
 
-double Trainable::squared_grad_norm() const {
+Tensor Trainable::gradient(const Slot& slot) {
+  Tensor sum;
+  for (auto& part : parts_) {
+    const Tensor& own = part.tensors()[slot.id].grad();
+    if (own.defined()) sum = sum.defined() ? sum + own : own.to(at::kFloat);
+  }
+  return sum.defined() && parts_.size() > 1 ? sum / static_cast<double>(parts_.size()) : sum;
+}
+
+double Trainable::squared_grad_norm() {
   double total = 0;
-  auto weights = weights_;
   for (const auto& slot : slots_) {
-    const Tensor& grad = weights.tensors()[slot.id].grad();
-    if (grad.defined()) total += grad.to(at::kFloat).square().sum().item<double>();
+    const Tensor grad = gradient(slot);
+    if (grad.defined()) total += grad.square().sum().item<double>();
   }
   return total;
 }
 
 void Trainable::clear_gradients() {
-  for (const auto& slot : slots_) weights_.tensors()[slot.id].mutable_grad().reset();
+  for (auto& part : parts_) {
+    for (const auto& slot : slots_) part.tensors()[slot.id].mutable_grad().reset();
+  }
 }
 
 void Trainable::step_adamw(double lr_factor, double grad_scale) {
   std::vector<Tensor> masters, grads, firsts, seconds, counts;
   for (auto& slot : slots_) {
-    const Tensor& grad = weights_.tensors()[slot.id].grad();
-    if (slot.muon || !grad.defined()) continue;
+    if (slot.muon) continue;
+    const Tensor grad = gradient(slot);
+    if (!grad.defined()) continue;
     masters.push_back(slot.master);
-    grads.push_back(grad.to(at::kFloat) * grad_scale);
+    grads.push_back(grad * grad_scale);
     firsts.push_back(slot.momentum);
     seconds.push_back(slot.second);
     counts.push_back(at::full({}, static_cast<double>(steps_), slot.master.options()));
@@ -97,12 +121,12 @@ void Trainable::step_adamw(double lr_factor, double grad_scale) {
 }
 
 void Trainable::step_muon(Slot& slot, double lr_factor, double grad_scale) {
-  const Tensor& raw = weights_.tensors()[slot.id].grad();
-  if (!raw.defined()) return;
-  const Tensor grad = raw.to(at::kFloat) * grad_scale;
+  const Tensor mean = gradient(slot);
+  if (!mean.defined()) return;
+  const Tensor grad = mean * grad_scale;
   slot.momentum.mul_(options_.muon_momentum).add_(grad);
   const Tensor update = orthogonalized((grad + options_.muon_momentum * slot.momentum).flatten(1),
-                                       weights_.tensors()[slot.id].scalar_type());
+                                       parts_[0].tensors()[slot.id].scalar_type());
   const double longest = static_cast<double>(std::max(update.size(0), update.size(1)));
   const double lr = options_.muon_lr * lr_factor;
   slot.master.mul_(1 - lr * options_.weight_decay)
@@ -117,7 +141,7 @@ void Trainable::step(double lr_factor, double grad_scale) {
   for (auto& slot : slots_) {
     if (slot.muon) step_muon(slot, lr_factor, grad_scale);
     slot.ema.lerp_(slot.master, 1 - decay);
-    weights_.tensors()[slot.id].detach().copy_(slot.master);
+    parts_[0].tensors()[slot.id].detach().copy_(slot.master);
   }
   clear_gradients();
 }
@@ -149,7 +173,7 @@ void Trainable::load_state(const Checkpoint& checkpoint, const std::string& pref
     read("ema." + name, slot.ema);
     read("momentum." + name, slot.momentum);
     if (slot.second.defined()) read("second." + name, slot.second);
-    weights_.tensors()[slot.id].detach().copy_(slot.master);
+    parts_[0].tensors()[slot.id].detach().copy_(slot.master);
   }
   Tensor steps = at::zeros({1}, at::kLong);
   read("steps", steps);

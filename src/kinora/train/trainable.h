@@ -31,15 +31,17 @@ class Trainable {
   Trainable(const Params& params, const ResidentWeights& start, at::ScalarType run_dtype, at::Device device,
             OptimizerOptions options);
 
-  /// Leaves with gradients; valid until the next step() writes them in place.
-  ResidentWeights& weights() { return weights_; }
+  /// From now on gradients are the mean over `parts` >= 1, each gathered by the leaves of its own; drops gradients.
+  void set_parts(int64_t parts);
+  /// A part's leaves: all share one storage, which the next step() writes in place.
+  ResidentWeights& weights(int64_t part = 0) { return parts_[static_cast<size_t>(part)]; }
   /// The averaged weights in `dtype`.
   ResidentWeights averaged(at::ScalarType dtype) const;
   /// The averaged weights by name, for a checkpoint that others load.
   NamedTensors averaged_tensors(at::ScalarType dtype) const;
 
   /// Sum of squared gradients over all parameters, float32.
-  double squared_grad_norm() const;
+  double squared_grad_norm();
   /// One update with gradients times `grad_scale` and all rates times `lr_factor`; clears the gradients.
   void step(double lr_factor, double grad_scale);
   void clear_gradients();
@@ -55,12 +57,14 @@ class Trainable {
     bool muon;
     Tensor master, ema, momentum, second;  // second: AdamW only
   };
+  /// The mean over the parts, float32; undefined when no part has one.
+  Tensor gradient(const Slot& slot);
   void step_adamw(double lr_factor, double grad_scale);
   void step_muon(Slot& slot, double lr_factor, double grad_scale);
 
   const Params* params_;
   OptimizerOptions options_;
-  ResidentWeights weights_;
+  std::vector<ResidentWeights> parts_;
   std::vector<Slot> slots_;
   int64_t steps_ = 0;
 };
