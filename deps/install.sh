@@ -22,7 +22,7 @@ if [[ ${#missing[@]} -gt 0 ]]; then
   as_root=()
   if [[ $(id -u) -ne 0 ]]; then
     command -v sudo >/dev/null || fail "not root and no sudo; ask an administrator for: apt-get install ${missing[*]}"
-    as_root=(sudo)
+    as_root=(sudo env DEBIAN_FRONTEND=noninteractive)  # sudo drops it, and a question would wait unseen for ever
   fi
   export DEBIAN_FRONTEND=noninteractive
   "${as_root[@]}" apt-get update -qq || fail "apt-get update failed; is the network there?"
@@ -32,6 +32,9 @@ fi
 # The stamp names the pinned list, so that a changed pin installs again.
 stamp=$(sha256sum deps/wheels.txt | cut -c1-16)
 if [[ ! -e $deps/stamp-$stamp ]]; then
+  [[ $(uname -m) == x86_64 ]] || fail "the wheels of deps/wheels.txt are for x86_64, this machine is $(uname -m)"
+  # What is there is replaced: never a folder that somebody else filled.
+  [[ ! -e $deps || -d $deps/torch || -z $(ls -A "$deps") ]] || fail "$deps holds other things than LibTorch; name a folder of its own in KINORA_DEPS"
   say "LibTorch 2.11 from PyPI into $deps (about 530 MB to fetch, 1.2 GB on disk)"
   [[ $(df --output=avail -k . | tail -n 1) -gt 3000000 ]] || fail "not enough disk for LibTorch: 3 GB are needed beside the project"
   python3 -m pip --version >/dev/null 2>&1 || fail "python3 with pip is not here (python3, python3-pip); it fetches the wheels"

@@ -10,7 +10,12 @@ and type, and writes
 ("diffusion_pytorch_model" instead of "model" when the input is called so). Config and tokenizer files beside the input
 are copied, so OUTPUT is a folder that `kinora -m` takes. Nothing is ever overwritten.
 
-Needs: pip install torch safetensors. Use a recent PyTorch (2.10 or newer) for files that you do not trust.
+Needs the Python packages torch and safetensors, best in an environment of their own:
+
+  python3 -m venv convert-env && convert-env/bin/pip install torch safetensors numpy
+  convert-env/bin/python3 tools/convert.py INPUT OUTPUT
+
+Use a recent PyTorch (2.10 or newer) for files that you do not trust.
 """
 import argparse
 import json
@@ -49,8 +54,11 @@ def input_files(path):
     if len(indexes) > 1:
         raise Refused(f"'{path}' has several shard indexes: {', '.join(indexes)}; give one model's folder")
     if indexes:
-        with open(os.path.join(path, indexes[0]), encoding="utf-8") as file:
-            shards = sorted(set(json.load(file)["weight_map"].values()))
+        try:
+            with open(os.path.join(path, indexes[0]), encoding="utf-8") as file:
+                shards = sorted({os.fspath(name) for name in json.load(file)["weight_map"].values()})
+        except (ValueError, LookupError, TypeError, AttributeError):
+            raise Refused(f"'{indexes[0]}' in '{path}' is damaged: not an index of shards; fetch it again") from None
         bad = [s for s in shards if os.path.basename(s) != s or not os.path.isfile(os.path.join(path, s))]
         if bad:
             raise Refused(f"the index names '{bad[0]}', which is not a file in '{path}'")
@@ -70,8 +78,15 @@ def tensors_of(path, key):
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError:  # files from before PyTorch 1.6 cannot be mapped
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, MemoryError, ImportError):
+        raise
     except pickle.UnpicklingError:  # PyTorch's own text advises to load it all the same
-        raise Refused(f"'{path}' is damaged or holds more than tensors, which could run code") from None
+        raise Refused(f"'{path}' is damaged or holds more than tensors, which could run code; "
+                      "fetch it again, or take a release in safetensors") from None
+    except Exception as error:  # any class at all: the bytes steer PyTorch's reader
+        if "allocate memory" in str(error):
+            raise MemoryError from None
+        raise Refused(f"'{path}' is damaged, or was not written by torch.save; fetch it again") from None
     if key:
         for part in key.split("/"):
             if not isinstance(state, dict) or part not in state:
@@ -159,7 +174,12 @@ def convert(source, output, max_shard_bytes, key):
     base = os.path.basename(files[0])
     stem = "diffusion_pytorch_model" if base.startswith("diffusion_pytorch_model") else "model"
     is_new = not os.path.exists(output)
-    os.makedirs(output, exist_ok=True)
+    if not is_new and not os.path.isdir(output):
+        raise Refused(f"'{output}' is a file, which is not overwritten; name a folder")
+    try:
+        os.makedirs(output, exist_ok=True)
+    except OSError as error:
+        raise Refused(f"the folder '{output}' cannot be made: {error.strerror}; name another place") from None
     try:
         convert_files(files, folder, output, stem, max_shard_bytes, key)
     except BaseException:
@@ -210,8 +230,15 @@ def main():
     except Refused as error:
         sys.exit(f"error: {error}")
     except ImportError as error:
-        sys.exit(f"error: {error.name} is missing\n       pip install torch safetensors")
-    except Exception as error:  # pickle and disk errors have many classes; one line says it
+        sys.exit(f"error: the Python package {error.name} is missing\n"
+                 "       python3 -m venv convert-env && convert-env/bin/pip install torch safetensors numpy\n"
+                 "       then run this with convert-env/bin/python3")
+    except MemoryError:
+        sys.exit("error: out of memory\n       choose a smaller --max-shard-size, or a machine with more memory")
+    except OSError as error:
+        where = f"'{error.filename}': " if error.filename else ""
+        sys.exit(f"error: {where}{error.strerror or error}\n       look at the rights and the room of both folders")
+    except Exception as error:  # one line says it
         text = str(error).strip()
         sys.exit(f"error: {type(error).__name__}: {text.splitlines()[0] if text else ''}")
 

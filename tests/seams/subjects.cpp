@@ -6,41 +6,19 @@
 
 #include "kinora/models/cogvideox/transformer.h"
 #include "kinora/models/open_sora/stdit3.h"
-#include "kinora/tensor/random.h"
+#include "kinora/models/test_configs.h"
+#include "kinora/nn/test_weights.h"
 
 namespace kinora::seams {
 namespace {
 
-Tensor draw(at::IntArrayRef shape, uint64_t seed) {
-  at::Generator generator = cpu_generator(seed);
-  return at::empty(shape, at::kDouble).normal_(0, 1, generator);
-}
-
-/// Every parameter drawn: the first values of training leave half of the sublayers without effect.
-std::vector<Tensor> draw_all(const Params& params) {
-  std::vector<Tensor> values;
-  for (const Param& p : params) {
-    const double scale = p.shape.size() == 1 ? 0.2 : 0.8 / std::sqrt(static_cast<double>(p.shape.back()));
-    const Tensor noise = draw(p.shape, 100 + static_cast<uint64_t>(p.id)) * scale;
-    const bool is_norm = p.shape.size() == 1 && p.name.ends_with("weight");
-    values.push_back(p.name == "rope.freqs" ? noise.abs() : is_norm ? noise + 1 : noise);
-  }
-  return values;
-}
-
 Subject make_stdit3_of(bool masks) {
-  models::STDiT3Config config;
-  config.hidden_size = 16;
-  config.depth = 2;
-  config.num_heads = 2;
-  config.caption_channels = 12;
-  config.model_max_length = 6;
-  config.pred_sigma = false;
+  models::STDiT3Config config = models::tiny_stdit3();
+  config.pred_sigma = false;  // what comes out is of the latents' shape
   const auto model = std::make_shared<models::STDiT3>(config);
   models::STDiT3Inputs in;
-  in.caption = draw({2, 1, 6, 12}, 2);
-  in.caption_mask = at::ones({2, 6}, at::kLong);
-  in.caption_mask[1].narrow(0, 4, 2).zero_();
+  in.caption = normal({2, 1, 6, 12}, 2);
+  in.caption_mask = prefix_mask({6, 4}, 6);
   in.fps = at::full({1}, 24, at::kDouble);
   in.height = 40, in.width = 48;
   if (masks) {
@@ -49,10 +27,11 @@ Subject make_stdit3_of(bool masks) {
   }
   Subject s{.name = "STDiT3",
             .params = &model->params(),
-            .values = draw_all(model->params()),
-            .latents = draw({2, 4, 3, 5, 6}, 1),
+            .values = drawn_weights(model->params(), 100),
+            .latents = normal({2, 4, 3, 5, 6}, 1),
             .blocks = 4,
             .attention_exchanges = 2 * 2};
+  s.values[static_cast<size_t>(model->params().find("rope.freqs")->id)].abs_();
   s.predict = [model, in](const Run& run, const Tensor& latents, double timestep) {
     models::STDiT3Inputs now = in;
     now.latents = latents;
@@ -73,27 +52,18 @@ Subject make_stdit3() { return make_stdit3_of(false); }
 Subject make_stdit3_with_given_frame() { return make_stdit3_of(true); }
 
 Subject make_cogvideox() {
-  models::cogvideox::CogVideoXConfig config;
-  config.num_attention_heads = 2;
-  config.attention_head_dim = 16;
-  config.in_channels = config.out_channels = 3;
-  config.time_embed_dim = 12;
-  config.text_embed_dim = 14;
-  config.num_layers = 2;
-  config.sample_width = 10;
-  config.sample_height = 6;
-  config.sample_frames = 9;
-  config.max_text_seq_length = 5;
+  models::cogvideox::CogVideoXConfig config = models::tiny_cogvideox();
+  config.out_channels = config.in_channels;
   config.use_rotary_positional_embeddings = true;
   const auto model = std::make_shared<models::cogvideox::CogVideoXTransformer>(config);
   models::cogvideox::CogVideoXTransformer::Inputs in;
-  in.encoder_hidden_states = draw({2, 5, 14}, 4);
+  in.encoder_hidden_states = normal({2, config.max_text_seq_length, config.text_embed_dim}, 4);
   in.rotary = models::cogvideox::rotary_positions(config, 3, 6, 6);
   in.rotary = {in.rotary.cos.to(at::kDouble), in.rotary.sin.to(at::kDouble)};
   Subject s{.name = "CogVideoX",
             .params = &model->params(),
-            .values = draw_all(model->params()),
-            .latents = draw({2, 3, 3, 6, 6}, 3),
+            .values = drawn_weights(model->params(), 100),
+            .latents = normal({2, 3, 3, 6, 6}, 3),
             .blocks = 2,
             .attention_exchanges = 2 * 3};
   s.predict = [model, in](const Run& run, const Tensor& latents, double timestep) {

@@ -2,6 +2,7 @@
 // the program turns the class into its exit code. Everything that is not a kinora::Error is a bug (exit code 70).
 #pragma once
 
+#include <locale>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -9,10 +10,12 @@
 
 namespace kinora {
 
-/// Joins its arguments as text: concat("frames: ", 17).
+/// Joins its arguments as text: concat("frames: ", 17). Numbers are plain digits whatever the program's locale says:
+/// file headers are made of them too.
 template <typename... Parts>
 std::string concat(const Parts&... parts) {
   std::ostringstream out;
+  out.imbue(std::locale::classic());
   (out << ... << parts);
   return out.str();
 }

@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -66,6 +65,22 @@ int open_to_read(const fs::path& path, struct stat& status) {
 
 fs::path folder_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
 
+/// Where a chain of symbolic links leads, whether there is a file yet or not: a rename would replace the first link.
+fs::path end_of_links(const fs::path& path) {
+  fs::path end = path;
+  std::error_code error;
+  for (int links = 0; fs::is_symlink(fs::symlink_status(end, error)); ++links) {
+    if (links == 40) {  // as many as Linux follows
+      throw UsageError(concat("'", path.string(), "' is a symbolic link that leads to no end"),
+                       "give the name of a file");
+    }
+    const fs::path next = fs::read_symlink(end, error);
+    if (error) throw ResourceError(concat("the link '", end.string(), "' cannot be read: ", error.message()));
+    end = end.parent_path() / next;  // an absolute one replaces the folder
+  }
+  return end;
+}
+
 }  // namespace
 
 std::string read_file(const fs::path& path, uint64_t max_bytes) {
@@ -76,7 +91,7 @@ std::string read_file(const fs::path& path, uint64_t max_bytes) {
     throw DataError(concat("'", path.string(), "' is larger than the ", max_bytes, " bytes that are accepted here"));
   };
   if (size > max_bytes) refuse();
-  std::string out(size, '\0');
+  std::string out(size + 1, '\0');  // one more than stated: the read that finds the end needs room, too
   size_t have = 0;
   // Files in /proc claim size 0 and others may grow: read until the end, not until the size.
   while (true) {
@@ -92,7 +107,7 @@ std::string read_file(const fs::path& path, uint64_t max_bytes) {
   return out;
 }
 
-AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)) {
+AtomicFile::AtomicFile(const fs::path& target) : target_(target) {
   std::error_code ignored;
   const fs::file_status status = fs::status(target_, ignored);
   if (!target_.has_filename() || fs::is_directory(status)) {
@@ -101,18 +116,24 @@ AtomicFile::AtomicFile(fs::path target) : target_(std::move(target)) {
   if (fs::exists(status) && !fs::is_regular_file(status)) {
     throw UsageError(concat("'", target_.string(), "' is not a regular file"), "give the name of a file");
   }
+  target_ = end_of_links(target);
+  if (fs::exists(status)) old_mode_ = static_cast<mode_t>(status.permissions()) & 0777;
   static std::atomic<unsigned> counter{0};
   while (true) {
     const std::string name = concat(".", target_.stem().string(), ".tmp-", ::getpid(), "-", counter++);
     temp_ = folder_of(target_) / (name + target_.extension().string());
-    fd_ = ::open(temp_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    fd_ = ::open(temp_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, old_mode_.value_or(0666) | 0600);
     if (fd_ >= 0) return;
     // Another host on a shared disk may have the same process number.
     if (errno != EEXIST) break;
   }
   const int error = errno;
+  if (error == ENAMETOOLONG) {
+    throw UsageError(concat("'", target_.string(), "' cannot be written: ", reason(error)),
+                     "choose a shorter name; while the file is written some 30 bytes are added to it");
+  }
   throw ResourceError(concat("cannot write in folder '", folder_of(target_).string(), "': ", reason(error)),
-                      error == ENOENT ? "create the folder first" : "choose a folder that you may write to");
+                      error == ENOENT ? "create the folder first" : "choose a folder with room that you may write to");
 }
 
 AtomicFile::~AtomicFile() { discard(); }
@@ -139,13 +160,16 @@ void AtomicFile::write(std::string_view text) { write(std::as_bytes(std::span(te
 void AtomicFile::commit() {
   KINORA_ASSERT(fd_ >= 0);
   const auto fail = [&](int error) {
-    discard();
+    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
+    ::unlink(temp_.c_str());
     write_failed(target_, error);
   };
+  // A disk without modes refuses; the file is no more open than the old one then, either.
+  if (old_mode_) static_cast<void>(::fchmod(fd_, *old_mode_));
   if (::fsync(fd_) != 0) fail(errno);
+  // Network disks report a failed write only here: before the rename, so that the old file stays.
+  if (::close(std::exchange(fd_, -1)) != 0) fail(errno);
   if (::rename(temp_.c_str(), target_.c_str()) != 0) fail(errno);
-  // Network disks report a failed write only here. The file has its name already, so it is not discarded.
-  if (::close(std::exchange(fd_, -1)) != 0) write_failed(target_, errno);
   sync_folder(folder_of(target_));
 }
 
@@ -157,17 +181,11 @@ void write_file(const fs::path& path, std::string_view bytes) {
 
 void sync_folder(const fs::path& folder) {
   const Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (fd.get() < 0) throw ResourceError(concat("folder '", folder.string(), "' cannot be opened: ", reason(errno)));
   // Some network file systems cannot sync a folder and say so with EINVAL.
-  if (::fsync(fd.get()) != 0 && errno != EINVAL) write_failed(folder, errno);
-}
-
-uint64_t free_disk_bytes(const fs::path& folder) {
-  struct statvfs status {};
-  if (::statvfs(folder.c_str(), &status) != 0) {
-    throw ResourceError(concat("free space of '", folder.string(), "' is unknown: ", reason(errno)));
+  if (fd.get() < 0 || (::fsync(fd.get()) != 0 && errno != EINVAL)) {
+    throw ResourceError(concat("folder '", folder.string(), "' cannot be synced: ", reason(errno)),
+                        "a file that has just got its name there is whole, but may be lost in a power failure");
   }
-  return static_cast<uint64_t>(status.f_bavail) * status.f_frsize;
 }
 
 MappedFile::MappedFile(fs::path path) : path_(std::move(path)) {

@@ -1,10 +1,13 @@
 // Files: bounded reads, writes that either replace the whole file or leave the old one, read-only mappings, checksums.
 #pragma once
 
+#include <sys/types.h>
+
 #include <cstddef>
 #include <cstdint>
 #include <ctime>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -17,11 +20,12 @@ std::string read_file(const std::filesystem::path& path, uint64_t max_bytes);
 
 /// A file that appears under its name only when commit() has made it durable: written to a temporary beside the target,
 /// fsync, rename, fsync of the folder. Without commit() the temporary is removed and the old file stays as it was.
-/// Every failure (folder missing or not writable, disk full, file too large, fsync) is a ResourceError naming the
-/// target.
+/// Symbolic links are followed, and a file that is replaced leaves its mode to the new one.
+/// A target that is a folder or no regular file, or whose name is too long, is a UsageError; every other failure (folder
+/// missing or not writable, disk full, file too large, fsync) is a ResourceError naming the target or its folder.
 class AtomicFile {
  public:
-  explicit AtomicFile(std::filesystem::path target);
+  explicit AtomicFile(const std::filesystem::path& target);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
@@ -36,12 +40,14 @@ class AtomicFile {
 
   /// The temporary, with the target's extension: another program may fill it instead of write().
   const std::filesystem::path& temp_path() const { return temp_; }
+  /// Where the links lead.
   const std::filesystem::path& target() const { return target_; }
 
  private:
   void discard() noexcept;
   std::filesystem::path target_;
   std::filesystem::path temp_;
+  std::optional<mode_t> old_mode_;
   int fd_ = -1;
   uint64_t num_written_ = 0;
 };
@@ -51,9 +57,6 @@ void write_file(const std::filesystem::path& path, std::string_view bytes);
 
 /// fsync of a folder, so that a rename in it survives a power loss. Throws ResourceError.
 void sync_folder(const std::filesystem::path& folder);
-
-/// Bytes that this user can still write on the disk of `folder`. Throws ResourceError when the folder does not exist.
-uint64_t free_disk_bytes(const std::filesystem::path& folder);
 
 /// A whole file, mapped read-only: writing through the pointer is a crash, and so is reading pages that another program
 /// has cut off meanwhile; changed() tells afterwards whether somebody touched the file. Throws as read_file.

@@ -147,10 +147,54 @@ TEST_F(AtomicFiles, WorkWithAPlainNameInTheWorkingFolder) {
   EXPECT_EQ(read_file(folder_ / "plain", 1), "x");
 }
 
-TEST_F(File, FreeSpaceIsKnownOfFoldersThatExist) {
-  EXPECT_GT(free_disk_bytes(folder_), 0U);
-  EXPECT_THROW(free_disk_bytes(folder_ / "missing"), ResourceError);
-  EXPECT_THROW(sync_folder(folder_ / "missing"), ResourceError);
+TEST_F(AtomicFiles, FollowLinksAndLeaveThemThere) {
+  fs::create_directory(folder_ / "far");
+  write_file(folder_ / "far/old", "old");
+  fs::create_symlink("far/old", folder_ / "relative");
+  fs::create_symlink(folder_ / "relative", folder_ / "absolute");
+  fs::create_symlink("far/new", folder_ / "dangling");
+  write_file(folder_ / "absolute", "one");
+  write_file(folder_ / "dangling", "two");
+  EXPECT_TRUE(fs::is_symlink(folder_ / "relative") && fs::is_symlink(folder_ / "absolute"));
+  EXPECT_TRUE(fs::is_symlink(folder_ / "dangling"));
+  EXPECT_EQ(read_file(folder_ / "far/old", 10), "one");
+  EXPECT_EQ(read_file(folder_ / "far/new", 10), "two");
+  fs::create_symlink("circle", folder_ / "circle");
+  EXPECT_THROW(AtomicFile{folder_ / "circle"}, UsageError);
+}
+
+TEST_F(AtomicFiles, KeepTheModeOfTheFileThatTheyReplace) {
+  for (const mode_t mode : {0600U, 0666U, 0444U}) {
+    write_file(folder_ / "x", "old");
+    ASSERT_EQ(::chmod((folder_ / "x").c_str(), mode), 0);
+    {
+      AtomicFile file(folder_ / "x");
+      EXPECT_EQ(static_cast<mode_t>(fs::status(file.temp_path()).permissions()) & ~(mode | 0600U), 0U);
+      file.commit();
+    }
+    EXPECT_EQ(static_cast<mode_t>(fs::status(folder_ / "x").permissions()), mode);
+  }
+}
+
+TEST_F(AtomicFiles, WithANameThatIsTooLongAreAUsageErrorBeforeTheWork) {
+  for (const size_t length : {250U, 300U}) {
+    try {
+      AtomicFile file(folder_ / std::string(length, 'n'));
+      ADD_FAILURE() << length;
+    } catch (const UsageError& error) {
+      EXPECT_NE(error.hint().find("shorter name"), std::string::npos) << error.hint();
+    }
+  }
+  EXPECT_EQ(num_files(), 0U);
+}
+
+TEST_F(File, AFolderThatCannotBeSyncedIsNotSaidToHoldTheOldFile) {
+  try {
+    sync_folder(folder_ / "missing");
+    ADD_FAILURE();
+  } catch (const ResourceError& error) {
+    EXPECT_NE(error.hint().find("a file that has just got its name there is whole"), std::string::npos);
+  }
 }
 
 TEST_F(MappedFiles, ShowTheBytesAndNoticeChanges) {

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <initializer_list>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -45,6 +46,7 @@ class JsonObject {
  public:
   /// Throws DataError when `value` is not an object.
   JsonObject(const Json& value, std::string what);
+  JsonObject(const Json&&, std::string) = delete;
 
   /// Present and not null.
   bool has(std::string_view key) const;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <type_traits>
 
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
@@ -82,6 +83,9 @@ class Object : public testing::Test {
   const JsonObject object_{json_, "config.json"};
 };
 
+static_assert(std::is_constructible_v<JsonObject, const Json&, std::string>);
+static_assert(!std::is_constructible_v<JsonObject, Json, std::string>, "it would point to what is gone");
+
 TEST_F(Object, GivesMembersOfTheAskedType) {
   EXPECT_EQ(object_.require_int("i"), 7);
   EXPECT_EQ(object_.require_int("neg", -3, -3), -3);
@@ -135,7 +139,7 @@ TEST_F(Object, RefusesOtherTypesAndRangesAndNamesTheKey) {
   expect_error([&] { object_.require_strings("ints"); }, "\"ints\" must be a list of strings, found 1");
   expect_error([&] { object_.require_int("nope"); }, "\"nope\" is missing");
   EXPECT_THROW(object_.require_object("i"), DataError);
-  EXPECT_THROW(JsonObject(Json::array(), "x"), DataError);
+  EXPECT_THROW(JsonObject(json_["ints"], "x"), DataError);
 }
 
 TEST(JsonObjectKeys, UnknownOnesAreWarnedOfInOneLineOrRefused) {

@@ -3,7 +3,6 @@
 #include <spdlog/logger.h>
 #include <spdlog/sinks/stdout_sinks.h>
 
-#include <atomic>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -15,7 +14,6 @@ namespace {
 
 // The one process-wide object of the house: a line must find its way out from any depth.
 struct Log {
-  std::atomic<LogLevel> level{LogLevel::info};
   std::mutex mutex;
   std::string prefix;
   std::function<void(LogLevel, std::string_view)> sink;
@@ -36,16 +34,15 @@ Log& log() {
 
 const char* tag(LogLevel level) {
   switch (level) {
-    case LogLevel::debug: return "debug: ";
     case LogLevel::warn: return "warning: ";
     case LogLevel::error: return "error: ";
-    default: return "";
+    case LogLevel::info: break;
   }
+  return "";
 }
 
 void write(LogLevel level, std::string_view text) {
   Log& state = log();
-  if (level < state.level.load(std::memory_order_relaxed)) return;
   const std::lock_guard lock(state.mutex);
   const std::string line = concat(state.prefix, tag(level), text);
   if (state.sink) {
@@ -57,25 +54,9 @@ void write(LogLevel level, std::string_view text) {
 
 }  // namespace
 
-void log_debug(std::string_view text) { write(LogLevel::debug, text); }
 void log_info(std::string_view text) { write(LogLevel::info, text); }
 void log_warn(std::string_view text) { write(LogLevel::warn, text); }
 void log_error(std::string_view text) { write(LogLevel::error, text); }
-
-void set_log_level(LogLevel level) { log().level.store(level, std::memory_order_relaxed); }
-LogLevel log_level() { return log().level.load(std::memory_order_relaxed); }
-
-LogLevel parse_log_level(std::string_view name) {
-  constexpr std::pair<std::string_view, LogLevel> kNames[] = {{"debug", LogLevel::debug},
-                                                              {"info", LogLevel::info},
-                                                              {"warn", LogLevel::warn},
-                                                              {"error", LogLevel::error},
-                                                              {"off", LogLevel::off}};
-  for (const auto& [known, level] : kNames) {
-    if (known == name) return level;
-  }
-  throw UsageError(concat("log level '", name, "' is unknown"), "use debug, info, warn, error or off");
-}
 
 void set_log_prefix(std::string prefix) {
   const std::lock_guard lock(log().mutex);

@@ -9,24 +9,17 @@
 
 namespace kinora {
 
-enum class LogLevel { debug, info, warn, error, off };
+enum class LogLevel { info, warn, error };
 
-void log_debug(std::string_view text);
 void log_info(std::string_view text);
 void log_warn(std::string_view text);
 void log_error(std::string_view text);
 
-/// Lines below this level are dropped; `info` at start.
-void set_log_level(LogLevel level);
-LogLevel log_level();
-/// "debug", "info", "warn", "error" or "off"; anything else is a UsageError.
-LogLevel parse_log_level(std::string_view name);
-
 /// Put before each line, such as "rank 3: "; empty at start.
 void set_log_prefix(std::string prefix);
 
-/// Receives each finished line (without line end) in place of stderr; an empty function restores stderr. For tests, and
-/// for programs that embed the engine.
+/// Receives each finished line (without line end) in place of stderr; an empty function restores stderr. Called
+/// under a lock: it must not log. For tests, and for programs that embed the engine.
 void set_log_sink(std::function<void(LogLevel, std::string_view)> sink);
 
 }  // namespace kinora

@@ -39,7 +39,8 @@ Progress::Progress(std::ostream& out, ProgressOptions options) : out_(out), opti
   if (!options_.now_s) options_.now_s = steady_seconds;
   if (options_.interval_s < 0) options_.interval_s = options_.is_terminal ? 0.1 : 5.0;
   start_s_ = options_.now_s();
-  recent_.emplace_back(start_s_, 0);
+  done_ = options_.begin;
+  recent_.emplace_back(start_s_, done_);
 }
 
 Progress::~Progress() {
@@ -63,7 +64,7 @@ void Progress::update(int64_t done) {
 void Progress::finish() {
   if (is_finished_) return;
   is_finished_ = true;
-  if (written_done_ < 0 && done_ == 0) return;  // nothing was ever shown
+  if (written_done_ < 0 && done_ == options_.begin) return;  // nothing was ever shown
   if (written_done_ != done_) write(options_.now_s());
   if (options_.is_terminal) out_ << '\n' << std::flush;
 }

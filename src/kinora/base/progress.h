@@ -13,6 +13,7 @@ namespace kinora {
 struct ProgressOptions {
   std::string label;
   int64_t total = 0;                       // 0: unknown, so no time left is shown
+  int64_t begin = 0;                       // steps that an earlier run has done: not in rate and time
   std::string unit = "step";               // what a step is called in the rate: 0.41 step/s
   bool is_terminal = false;                // rewrite one line in place; otherwise a new line now and then
   double interval_s = -1.0;                // shortest time between two writes; below 0: 0.1 s or, without terminal, 5 s

@@ -68,6 +68,20 @@ TEST_F(ProgressTest, EndsTheLineWhenTheWorkIsCutShort) {
   EXPECT_EQ(silent.str(), "");
 }
 
+TEST_F(ProgressTest, StepsOfAnEarlierRunAreShownAndCountNeitherInRateNorInTime) {
+  ProgressOptions resumed = options(false);
+  resumed.begin = 6;
+  Progress progress(out_, resumed);
+  for (int step = 7; step <= 10; ++step) {
+    now_ += 2.0;
+    progress.update(step);
+  }
+  EXPECT_EQ(out_.str(), "denoise 7/10  0.50 step/s  6 s left\ndenoise 10/10  0.50 step/s  8 s\n");
+  std::ostringstream silent;
+  { Progress unused(silent, resumed); }
+  EXPECT_EQ(silent.str(), "");
+}
+
 TEST_F(ProgressTest, SaysLongTimesInMinutesAndHours) {
   Progress progress(out_, {.label = "train", .total = 1001, .is_terminal = false, .now_s = [this] { return now_; }});
   now_ += 9.0;

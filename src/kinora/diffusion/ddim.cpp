@@ -106,6 +106,7 @@ class Ddim final : public Scheduler {
         eta_(config.number_or("eta", 0)) {
     if (steps > trained_)
       throw UsageError(concat(config.what(), ": ", steps, " steps"), concat("it has ", trained_, " times in all"));
+    if (!(eta_ >= 0 && eta_ <= 1)) throw DataError(concat(config.what(), ": eta ", eta_), "it lies between 0 and 1");
     stride_ = trained_ / steps;
     signal_ = signal_of(config, family, trained_);
     if (static_cast<int64_t>(signal_.size()) != trained_)

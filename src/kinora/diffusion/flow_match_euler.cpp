@@ -92,7 +92,9 @@ class FlowMatchEuler final : public Scheduler {
       if (!(end > 0 && end < 1))
         throw DataError(concat(config.what(), ": shift_terminal ", end), "it lies between 0 and 1");
       const double scale = (1 - sigmas.back()) / (1 - end);
-      for (double& sigma : sigmas) sigma = 1 - (1 - sigma) / scale;
+      if (scale > 0) {  // one step alone stays at the first level, which nothing stretches
+        for (double& sigma : sigmas) sigma = 1 - (1 - sigma) / scale;
+      }
     }
     const bool inverts = config.bool_or("invert_sigmas", false);
     for (const double sigma : respaced(config, sigmas)) {

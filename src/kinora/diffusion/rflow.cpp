@@ -52,8 +52,9 @@ Tensor rflow_loss(const Tensor& velocity, const Tensor& clean, const Tensor& noi
   const Tensor error = (velocity - (clean - noise)).square();
   if (!frame_mask.defined()) return error.mean({1, 2, 3, 4});
   const Tensor mask = frame_mask.to(error.scalar_type());
-  const Tensor per_frame = error.mean({1, 3, 4});  // [B, T]
-  return (per_frame * mask).sum(1) / mask.sum(1);
+  const Tensor per_frame = error.mean({1, 3, 4}), counted = mask.sum(1);  // [B, T], [B]
+  if (at::eq(counted, 0).any().item<bool>()) throw UsageError("rflow_loss: a clip of which no frame counts");
+  return (per_frame * mask).sum(1) / counted;
 }
 
 std::unique_ptr<Scheduler> make_rflow(const JsonObject& config, int steps, const SchedulerContext& context) {

@@ -35,7 +35,7 @@ class RFlow final : public Scheduler {
 };
 
 /// mean((velocity - (clean - noise))^2) for each sample: [B, C, T, H, W] -> [B]. frame_mask [B, T] bool or undefined: only
-/// frames that are true count (the others were given clean).
+/// frames that are true count (the others were given clean). Throws UsageError when none of a sample does.
 Tensor rflow_loss(const Tensor& velocity, const Tensor& clean, const Tensor& noise, const Tensor& frame_mask = {});
 
 }  // namespace kinora

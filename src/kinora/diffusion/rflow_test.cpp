@@ -57,6 +57,7 @@ TEST(RFlow, LossCountsOnlyFramesThatWereNoised) {
   EXPECT_FLOAT_EQ(rflow_loss(velocity, clean, noise).item<float>(), 5);
   const Tensor second = at::tensor({0, 1}).view({1, 2}).to(at::kBool);
   EXPECT_FLOAT_EQ(rflow_loss(velocity, clean, noise, second).item<float>(), 9);
+  EXPECT_THROW(rflow_loss(velocity, clean, noise, at::zeros({1, 2}, at::kBool)), UsageError);
 }
 
 TEST(RFlow, ZeroStepsIsAUsageError) { EXPECT_THROW(RFlow(0), UsageError); }

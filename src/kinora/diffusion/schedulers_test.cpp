@@ -139,6 +139,8 @@ TEST(MakeScheduler, ConfigThatNoScheduleFollowsFromIsADataError) {
       {ddim, {{"timestep_spacing", "random"}}},
       {ddim, {{"steps_offset", 999}}},
       {ddim, {{"rescale_betas_zero_snr", true}, {"timestep_spacing", "trailing"}}},
+      {ddim, {{"eta", -0.1}}},
+      {ddim, {{"eta", 1.5}}},
       {cog, {{"snr_shift_scale", -1}}},
   };
   for (const auto& [name, config] : rows) {
@@ -155,6 +157,11 @@ TEST(MakeScheduler, ContextThatDoesNotServeIsAUsageError) {
   EXPECT_THROW(make_scheduler(flow, Json::object(), 3, {.sigmas = {1.0, 0.5}}), UsageError);
   EXPECT_THROW(make_scheduler(flow, Json::object(), 2, {.sigmas = {1.0, 0.0}}), UsageError);
   EXPECT_THROW(make_scheduler("DDIMScheduler", Json::object(), 1001), UsageError);
+}
+
+TEST(MakeScheduler, OneStepHasNothingToStretchToATerminalLevel) {
+  const auto one = make_scheduler("FlowMatchEulerDiscreteScheduler", {{"shift_terminal", 0.1}}, 1);
+  EXPECT_DOUBLE_EQ(one->timesteps()[0], 1000);
 }
 
 TEST(MakeScheduler, RflowShiftsTimesOnlyWhereItsConfigSaysSo) {

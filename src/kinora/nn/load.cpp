@@ -41,10 +41,6 @@ std::vector<const CheckpointTensor*> match(const Params& params, const Checkpoin
   for (const auto& p : params) {
     std::string name = options.prefix + p.name;
     const CheckpointTensor* tensor = checkpoint.find(name);
-    if (!tensor && options.alias) {
-      name = options.prefix + options.alias(p.name);
-      tensor = checkpoint.find(name);
-    }
     for (const std::string& alias : params.options(p.id).aliases) {
       if (!tensor) {
         name = options.prefix + alias;
@@ -89,7 +85,7 @@ ResidentWeights load_weights(const Params& params, const Checkpoint& checkpoint,
     Tensor value;
     if (found[p.id]) {
       value = load_tensor(*found[p.id], options.dtype, options.ledger);
-      check_finite(value, p.name);
+      check_finite(value, found[p.id]->entry->name, found[p.id]->file->path());
     } else {
       value = at::empty(p.shape, at::kFloat);
       params.options(p.id).init(value, generator);

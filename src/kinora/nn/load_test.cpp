@@ -88,11 +88,13 @@ TEST_F(LoadWeights, ListsTheFirstFiveOfManyNames) {
   EXPECT_EQ(text.find("more.5"), std::string::npos);
 }
 
-TEST_F(LoadWeights, NamesTheTensorThatIsNotFinite) {
+TEST_F(LoadWeights, NamesTheTensorThatIsNotFiniteAndItsFile) {
   for (const double value : {std::nan(""), static_cast<double>(INFINITY)}) {
     NamedTensors tensors = right();
     tensors[1].second[2] = value;
-    expect_has(complaint(tensors), "fc.bias");
+    const std::string file = concat("weights", count_, ".safetensors"), text = complaint(tensors);
+    expect_has(text, "\"fc.bias\"");
+    expect_has(text, file);
   }
 }
 
@@ -105,12 +107,14 @@ TEST_F(LoadWeights, PrefixSelectsThePartOfACheckpoint) {
   expect_has(complaint(both), "missing");
 }
 
-TEST_F(LoadWeights, AliasIsTriedWhereThePublishedNameIsAbsent) {
-  const NamedTensors tensors{{"old.weight", at::ones({3, 5})}, {"fc.bias", at::zeros({3})}};
-  const LoadOptions options{
-      .alias = [](const std::string& name) { return name == "fc.weight" ? std::string("old.weight") : name; }};
-  ResidentWeights weights = load_weights(params_, file(tensors), options);
-  EXPECT_TRUE(weights.get(params_[0]).equal(at::ones({3, 5})));
+TEST_F(LoadWeights, AliasesAreTriedWhereThePublishedNameIsAbsent) {
+  const Scope root(params_);
+  (root / "attention" / "to_out" / 0).also_at(root / "attention" / "proj").param("weight", {2});
+  NamedTensors tensors = right();
+  tensors.emplace_back("attention.proj.weight", at::ones({2}));
+  EXPECT_TRUE(load_weights(params_, file(tensors)).get(params_[2]).equal(at::ones({2})));
+  tensors.emplace_back("attention.to_out.0.weight", at::zeros({2}));
+  EXPECT_TRUE(load_weights(params_, file(tensors)).get(params_[2]).equal(at::zeros({2})));
 }
 
 TEST_F(LoadWeights, SurplusNamesThatAreExpectedMayBeLeftOver) {

@@ -61,6 +61,7 @@ int64_t Params::num_elements() const {
 Scope Scope::operator/(std::string_view child) const {
   Scope inner = *this;
   inner.path_ = path_.empty() ? std::string(child) : concat(path_, ".", child);
+  if (!older_path_.empty()) inner.older_path_ = concat(older_path_, ".", child);
   return inner;
 }
 
@@ -72,9 +73,17 @@ Scope Scope::frozen() const {
   return same;
 }
 
+Scope Scope::also_at(const Scope& older) const {
+  Scope same = *this;
+  same.older_path_ = older.path_;
+  return same;
+}
+
 Param Scope::param(std::string_view name, std::vector<int64_t> shape, ParamOptions options) const {
   options.trainable = options.trainable && trainable_;
-  return params_->add((*this / name).path(), std::move(shape), std::move(options));
+  const Scope place = *this / name;
+  if (!place.older_path_.empty()) options.aliases.push_back(place.older_path_);
+  return params_->add(place.path_, std::move(shape), std::move(options));
 }
 
 }  // namespace kinora

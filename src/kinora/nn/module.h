@@ -65,12 +65,15 @@ class Scope {
   Scope operator/(std::string_view child) const;
   Scope operator/(int64_t index) const;
   Scope frozen() const;  ///< the same place, where nothing is trainable
+  /// The same place, whose parameters older checkpoints store under `older`: their aliases.
+  Scope also_at(const Scope& older) const;
   Param param(std::string_view name, std::vector<int64_t> shape, ParamOptions options = {}) const;
   const std::string& path() const { return path_; }
 
  private:
   Params* params_;
   std::string path_;
+  std::string older_path_;  // empty: none
   bool trainable_ = true;
 };
 

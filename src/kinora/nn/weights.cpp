@@ -2,10 +2,9 @@
 
 #include <ATen/core/grad_mode.h>
 
-#include "kinora/tensor/random.h"
-
 #include "kinora/base/error.h"
 #include "kinora/ops/linear.h"
+#include "kinora/tensor/random.h"
 
 namespace kinora {
 

@@ -35,6 +35,7 @@ class ResidentWeights final : public WeightSource {
   explicit ResidentWeights(std::vector<Tensor> by_id) : tensors_(std::move(by_id)) {}
   Tensor get(const Param& param) override;
   std::vector<Tensor>& tensors() { return tensors_; }
+  const std::vector<Tensor>& tensors() const { return tensors_; }
 
  private:
   std::vector<Tensor> tensors_;

@@ -50,18 +50,19 @@ bool all_equal(at::IntArrayRef lengths) {
   return std::all_of(lengths.begin(), lengths.end(), [&](int64_t n) { return n == lengths[0]; });
 }
 
-Tensor packed_reference(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths,
-                        std::optional<double> scale) {
+template <auto kAttention>
+Tensor packed(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths,
+              std::optional<double> scale) {
   if (all_equal(key_lengths)) {
     const auto by_sample = [&](const Tensor& t) { return t.unflatten(1, {q.size(0), -1}).transpose(0, 1); };
-    return attention_reference(q, by_sample(k), by_sample(v), std::nullopt, scale);
+    return kAttention(q, by_sample(k), by_sample(v), std::nullopt, scale);
   }
   std::vector<Tensor> rows;
   int64_t begin = 0;
   for (int64_t b = 0; b < q.size(0); ++b) {
     const Tensor keys = k.narrow(1, begin, key_lengths[b]).unsqueeze(0),
                  values = v.narrow(1, begin, key_lengths[b]).unsqueeze(0);
-    rows.push_back(attention_reference(q.narrow(0, b, 1), keys, values, std::nullopt, scale));
+    rows.push_back(kAttention(q.narrow(0, b, 1), keys, values, std::nullopt, scale));
     begin += key_lengths[b];
   }
   return at::cat(rows);
@@ -132,8 +133,9 @@ Tensor qk_norm_rotary_meta(const Tensor& x, const MaybeTensor&, const MaybeTenso
 
 const Operator<&attention_reference, &attention_meta> attention_op(
     "kinora::attention(Tensor q, Tensor k, Tensor v, Tensor? mask, float? scale) -> Tensor", &attention_cpu);
-const Operator<&packed_reference, &packed_meta> packed_op(
-    "kinora::attention_packed(Tensor q, Tensor k, Tensor v, int[] key_lengths, float? scale) -> Tensor");
+const Operator<&packed<&attention_reference>, &packed_meta> packed_op(
+    "kinora::attention_packed(Tensor q, Tensor k, Tensor v, int[] key_lengths, float? scale) -> Tensor",
+    &packed<&attention_cpu>);
 const Operator<&qk_norm_rotary_reference, &qk_norm_rotary_meta> qk_norm_rotary_op(
     "kinora::qk_norm_rotary(Tensor x, Tensor? weight, Tensor? bias, float eps, Tensor? cos, Tensor? sin) -> Tensor",
     &qk_norm_rotary_cpu);
@@ -142,11 +144,27 @@ const Operator<&qk_norm_rotary_reference, &qk_norm_rotary_meta> qk_norm_rotary_o
 
 Tensor attention(const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask,
                  std::optional<double> scale) {
+  const bool fits = q.dim() == 4 && k.dim() == 4 && v.dim() == 4 && k.sizes().slice(0, 2) == q.sizes().slice(0, 2) &&
+                    v.sizes().slice(0, 3) == k.sizes().slice(0, 3) && k.size(3) == q.size(3);
+  if (!fits) {
+    throw UsageError(concat("attention: q ", q.sizes(), ", k ", k.sizes(), ", v ", v.sizes()),
+                     "give q [B, A, N, D], k [B, A, M, D] and v [B, A, M, width]");
+  }
+  if (mask && !at::is_expandable_to(mask->sizes(), {q.size(0), q.size(1), q.size(2), k.size(2)})) {
+    throw UsageError(concat("attention: mask ", mask->sizes(), " for q ", q.sizes(), " and k ", k.sizes()),
+                     "give one that broadcasts to [B, A, N, M]");
+  }
   return attention_op(q, k, v, mask, scale);
 }
 
 Tensor attention_packed(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths,
                         std::optional<double> scale) {
+  const bool fits = q.dim() == 4 && k.dim() == 3 && v.dim() == 3 && k.size(0) == q.size(1) && k.size(2) == q.size(3) &&
+                    v.sizes().slice(0, 2) == k.sizes().slice(0, 2);
+  if (!fits) {
+    throw UsageError(concat("attention_packed: q ", q.sizes(), ", k ", k.sizes(), ", v ", v.sizes()),
+                     "give q [B, A, N, D], k [A, keys, D] and v [A, keys, width]");
+  }
   int64_t total = 0;
   for (const int64_t length : key_lengths) {
     if (length < 1) throw UsageError("attention_packed: every sample needs at least one key");
@@ -161,6 +179,7 @@ Tensor attention_packed(const Tensor& q, const Tensor& k, const Tensor& v, at::I
 
 Tensor qk_norm_rotary(const Tensor& x, const std::optional<Tensor>& weight, const std::optional<Tensor>& bias,
                       double eps, const std::optional<Tensor>& cos, const std::optional<Tensor>& sin) {
+  KINORA_ASSERT(cos.has_value() == sin.has_value() && (weight || !bias));
   if (!weight && !cos) return x;
   return qk_norm_rotary_op(x, weight, bias, eps, cos, sin);
 }

@@ -9,13 +9,6 @@
 namespace kinora::ops {
 namespace {
 
-using testing::expect_operator;
-using testing::from_values;
-using testing::normal;
-using testing::relative_error;
-using testing::Tensors;
-using testing::values;
-
 /// in: q, k, v and, where given, an additive mask that broadcasts to [B, A, N, M].
 Tensor naive_attention(const Tensors& in, double scale) {
   const int64_t b = in[0].size(0), a = in[0].size(1), n = in[0].size(2), d = in[0].size(3), m = in[1].size(2),
@@ -88,8 +81,8 @@ TEST(Attention, BoolMaskTakesPartWhereTrue) {
 TEST(Attention, LongRowsInTrainingGiveTheSameGradientsAsShortOnes) {
   // Above 512 rows training leaves the matmuls for the fused kernel.
   const Tensors in{normal({1, 1, 523, 4}, 1), normal({1, 1, 3, 4}, 2), normal({1, 1, 3, 4}, 3)};
-  const auto got = testing::gradients(in, [](const Tensors& t) { return attention(t[0], t[1], t[2]); });
-  const auto want = testing::gradients(in, [](const Tensors& t) { return plain(t[0], t[1], t[2], {}, 0.5); });
+  const auto got = gradients(in, [](const Tensors& t) { return attention(t[0], t[1], t[2]); });
+  const auto want = gradients(in, [](const Tensors& t) { return plain(t[0], t[1], t[2], {}, 0.5); });
   for (size_t i = 0; i < want.size(); ++i) EXPECT_LE(relative_error(got[i], want[i]), 1e-11);
 }
 
@@ -113,8 +106,38 @@ TEST(AttentionPacked, EachSampleSeesItsOwnKeysOnly) {
       [&](const Tensors& t) { return by_sample(t, loop); }, [&](const Tensors& t) { return by_sample(t, aten); });
 }
 
-TEST(AttentionPacked, LengthsThatDoNotFitAreUsageErrors) {
+TEST(AttentionPacked, ShortCaptionsHaveTheBitsOfAttentionAlone) {
+  const c10::InferenceMode inference;
+  for (const std::vector<int64_t>& lengths : {std::vector<int64_t>{5, 5, 5}, {16, 1, 3}}) {
+    const int64_t all = lengths[0] + lengths[1] + lengths[2];
+    const Tensor q = normal({3, 2, 37, 24}, 1, at::kFloat), k = normal({2, all, 24}, 2, at::kFloat),
+                 v = normal({2, all, 24}, 3, at::kFloat);
+    const Tensor got = attention_packed(q, k, v, lengths);
+    int64_t begin = 0;
+    for (int64_t b = 0; b < 3; begin += lengths[b++]) {
+      const auto own = [&](const Tensor& t) { return t.narrow(1, begin, lengths[b]).unsqueeze(0); };
+      EXPECT_TRUE(got.narrow(0, b, 1).equal(attention(q.narrow(0, b, 1), own(k), own(v)))) << lengths[b] << " keys";
+    }
+  }
+}
+
+TEST(Attention, ShapesThatDoNotFitAreUsageErrors) {
+  const Tensor q = normal({2, 3, 5, 4}, 1), k = normal({2, 3, 7, 4}, 2), v = normal({2, 3, 7, 6}, 3);
+  EXPECT_NO_THROW(attention(q, k, v, normal({1, 7}, 4)));
+  EXPECT_THROW(attention(q[0], k[0], v[0]), UsageError);
+  EXPECT_THROW(attention(q, k.narrow(0, 0, 1), v.narrow(0, 0, 1)), UsageError);
+  EXPECT_THROW(attention(q, k.narrow(3, 0, 3), v), UsageError);
+  EXPECT_THROW(attention(q, k.narrow(2, 0, 6), v), UsageError);
+  EXPECT_THROW(attention(q, k, v, normal({5, 6}, 4)), UsageError);
+  EXPECT_THROW(attention(q, k, v, normal({1, 1, 1, 1, 7}, 4)), UsageError);
+}
+
+TEST(AttentionPacked, LengthsAndShapesThatDoNotFitAreUsageErrors) {
   const Tensor q = normal({2, 1, 3, 4}, 1), k = normal({1, 5, 4}, 2);
+  EXPECT_THROW(attention_packed(q[0], k, k, {5}), UsageError);
+  EXPECT_THROW(attention_packed(q, k.unsqueeze(0), k, {2, 3}), UsageError);
+  EXPECT_THROW(attention_packed(q, k, k.narrow(1, 0, 4), {2, 3}), UsageError);
+  EXPECT_THROW(attention_packed(q, k.narrow(2, 0, 3), k, {2, 3}), UsageError);
   EXPECT_THROW(attention_packed(q, k, k, {5}), UsageError);
   EXPECT_THROW(attention_packed(q, k, k, {2, 2}), UsageError);
   EXPECT_THROW(attention_packed(q, k, k, {5, 0}), UsageError);

@@ -9,9 +9,9 @@
 #include <functional>
 #include <vector>
 
-#include "kinora/tensor/random.h"
+#include "kinora/tensor/test_values.h"
 
-namespace kinora::ops::testing {
+namespace kinora::ops {
 
 using at::Tensor;
 using Tensors = std::vector<Tensor>;
@@ -23,12 +23,6 @@ struct DTypeRow {
   double tolerance;
 };
 inline constexpr DTypeRow kDTypes[] = {{at::kDouble, 1e-12}, {at::kFloat, 1e-5}, {at::kBFloat16, 2e-2}};
-
-/// Standard normal float64 values.
-inline Tensor normal(at::IntArrayRef shape, uint64_t seed) {
-  at::Generator generator = cpu_generator(seed);
-  return at::randn(shape, generator, at::TensorOptions().dtype(at::kDouble));
-}
 
 inline double relative_error(const Tensor& got, const Tensor& want) {
   if (got.sizes() != want.sizes()) return INFINITY;
@@ -108,4 +102,4 @@ inline void expect_operator(const Tensors& inputs, const Call& op, const Call& n
   }
 }
 
-}  // namespace kinora::ops::testing
+}  // namespace kinora::ops

@@ -1,11 +1,12 @@
 #include "kinora/ops/conv.h"
 
+#include <algorithm>
+
+#include "kinora/base/error.h"
 #include "kinora/ops/register.h"
 
 namespace kinora::ops {
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 Tensor conv_reference(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, at::IntArrayRef stride,
                       at::IntArrayRef padding) {
@@ -28,33 +29,30 @@ Tensor conv_meta(const Tensor& x, const Tensor& weight, const MaybeTensor&, at::
   return x.new_empty(shape);
 }
 
-Tensor patchify_reference(const Tensor& x, const Tensor& weight, const MaybeTensor& bias) {
-  const int64_t pt = weight.size(2), ph = weight.size(3), pw = weight.size(4);
-  const int64_t t = ceil_div(x.size(2), pt), h = ceil_div(x.size(3), ph), w = ceil_div(x.size(4), pw);
-  const Tensor whole = at::constant_pad_nd(x, {0, w * pw - x.size(4), 0, h * ph - x.size(3), 0, t * pt - x.size(2)});
-  const Tensor patches = whole.reshape({x.size(0), x.size(1), t, pt, h, ph, w, pw}).permute({0, 2, 4, 6, 1, 3, 5, 7});
-  return at::linear(patches.reshape({x.size(0), t, h * w, x.size(1) * pt * ph * pw}), weight.flatten(1), bias);
-}
-
-Tensor patchify_meta(const Tensor& x, const Tensor& weight, const MaybeTensor&) {
-  return x.new_empty({x.size(0), ceil_div(x.size(2), weight.size(2)),
-                      ceil_div(x.size(3), weight.size(3)) * ceil_div(x.size(4), weight.size(4)), weight.size(0)});
-}
-
 const Operator<&conv_reference, &conv_meta> conv_op(
     "kinora::conv(Tensor x, Tensor weight, Tensor? bias, int[] stride, int[] padding) -> Tensor");
-const Operator<&patchify_reference, &patchify_meta> patchify_op(
-    "kinora::patchify(Tensor x, Tensor weight, Tensor? bias) -> Tensor");
 
 }  // namespace
 
 Tensor conv(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, at::IntArrayRef stride,
             at::IntArrayRef padding) {
+  const auto refuse = [&](const char* hint) {
+    throw UsageError(
+        concat("conv: x ", x.sizes(), " with a weight ", weight.sizes(), ", stride ", stride, " and padding ", padding),
+        hint);
+  };
+  const auto dims = static_cast<size_t>(std::max<int64_t>(weight.dim() - 2, 0));
+  if ((dims != 2 && dims != 3) || x.dim() != weight.dim() || x.size(1) != weight.size(1) ||
+      (bias && (bias->dim() != 1 || bias->size(0) != weight.size(0)))) {
+    refuse("give x [B, in, (T,) H, W], weight [out, in, kernel...] and bias [out] or none");
+  }
+  if (stride.size() != dims || padding.size() != dims) refuse("give a stride and a padding for each dim of the kernel");
+  for (size_t d = 0; d < dims; ++d) {
+    const int64_t dim = static_cast<int64_t>(d) + 2;
+    if (stride[d] < 1 || padding[d] < 0 || x.size(dim) + 2 * padding[d] < weight.size(dim))
+      refuse("strides are above zero, paddings not below, and the kernel fits into the padded x");
+  }
   return conv_op(x, weight, bias, stride, padding);
-}
-
-Tensor patchify(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias) {
-  return patchify_op(x, weight, bias);
 }
 
 }  // namespace kinora::ops

@@ -6,12 +6,6 @@
 namespace kinora::ops {
 namespace {
 
-using testing::expect_operator;
-using testing::from_values;
-using testing::normal;
-using testing::Tensors;
-using testing::values;
-
 /// in: x [B, C, T, H, W], weight [out, C, kt, kh, kw], bias; zero padding on both sides.
 Tensor naive_conv3d(const Tensors& in, at::IntArrayRef stride, at::IntArrayRef padding) {
   const auto xs = in[0].sizes(), ws = in[1].sizes();
@@ -87,27 +81,21 @@ TEST(Conv, APictureAloneHasTheBitsThatItHasInABatch) {
   }
 }
 
-Tensor naive_patchify(const Tensors& in) {
-  const auto ws = in[1].sizes();
-  std::vector<int64_t> whole = in[0].sizes().vec();
-  for (int d = 2; d < 5; ++d) whole[d] = (whole[d] + ws[d] - 1) / ws[d] * ws[d];
-  const Tensor padded = at::zeros(whole, at::kDouble);
-  padded.narrow(2, 0, in[0].size(2)).narrow(3, 0, in[0].size(3)).narrow(4, 0, in[0].size(4)).copy_(in[0]);
-  const Tensor y = naive_conv3d({padded, in[1], in[2]}, ws.slice(2), {0, 0, 0});  // [B, out, t, h, w]
-  return y.flatten(3).permute({0, 2, 3, 1});
-}
-
-TEST(Patchify, IsAConvolutionWhoseStrideIsItsKernelWithZerosBehind) {
-  for (const auto& patch : {std::array<int64_t, 3>{1, 2, 2}, {1, 1, 1}, {2, 3, 2}}) {
-    SCOPED_TRACE(at::IntArrayRef(patch.data(), 3));
-    const Tensors in{normal({2, 3, 3, 7, 5}, 1), normal({5, 3, patch[0], patch[1], patch[2]}, 2), normal({5}, 3)};
-    const auto aten = [&](const Tensors& t) {
-      const auto behind = [&](int d) { return (patch[d] - t[0].size(d + 2) % patch[d]) % patch[d]; };
-      const Tensor whole = at::constant_pad_nd(t[0], {0, behind(2), 0, behind(1), 0, behind(0)});
-      return at::conv3d(whole, t[1], t[2], at::IntArrayRef(patch.data(), 3)).flatten(3).permute({0, 2, 3, 1});
-    };
-    expect_operator(
-        in, [](const Tensors& t) { return patchify(t[0], t[1], t[2]); }, naive_patchify, aten);
+TEST(Conv, WhatDoesNotFitIsAUsageErrorOnMetaTensorsToo) {
+  for (const auto device : {at::kCPU, at::kMeta}) {
+    const auto zeros = [&](at::IntArrayRef shape) { return at::zeros(shape, device); };
+    const Tensor x = zeros({2, 3, 5, 7}), weight = zeros({4, 3, 3, 3}), bias = zeros({4});
+    EXPECT_NO_THROW(conv(x, weight, bias, {2, 1}, {0, 1}));
+    EXPECT_THROW(conv(x, weight, bias, {1}, {1, 1}), UsageError);
+    EXPECT_THROW(conv(x, weight, bias, {1, 1}, {1}), UsageError);
+    EXPECT_THROW(conv(x, weight, bias, {}, {}), UsageError);
+    EXPECT_THROW(conv(x, weight, bias, {1, 0}, {1, 1}), UsageError);
+    EXPECT_THROW(conv(x, weight, bias, {1, 1}, {1, -1}), UsageError);
+    EXPECT_THROW(conv(x[0], weight, bias, {1, 1}, {1, 1}), UsageError);
+    EXPECT_THROW(conv(x, zeros({4, 2, 3, 3}), bias, {1, 1}, {1, 1}), UsageError);
+    EXPECT_THROW(conv(x, zeros({4, 3, 7, 3}), bias, {1, 1}, {0, 0}), UsageError);
+    EXPECT_THROW(conv(x, weight, zeros({5}), {1, 1}, {1, 1}), UsageError);
+    EXPECT_THROW(conv(zeros({2, 3, 5}), zeros({4, 3, 3}), bias, {1}, {1}), UsageError);
   }
 }
 

@@ -177,6 +177,8 @@ MaybeTensor qk_norm_rotary(const Tensor& x, const MaybeTensor& weight, const May
   if (table != at::kFloat && table != x.scalar_type()) return std::nullopt;
   if (cos) {
     if (width % 2 != 0 || sin->scalar_type() != table) return std::nullopt;
+    // The kernel takes new sines only where it takes new cosines.
+    if (sin->sizes() != cos->sizes() || sin->strides() != cos->strides()) return std::nullopt;
     if (!has_rows(*cos, x, width / 2) || !has_rows(*sin, x, width / 2)) return std::nullopt;
   }
   return for_dtype(x.scalar_type(), [&](auto type) {

@@ -16,10 +16,6 @@
 namespace kinora::ops {
 namespace {
 
-using testing::DTypeRow;
-using testing::normal;
-using testing::relative_error;
-
 /// One rounding to the dtype, and float32 before it.
 constexpr DTypeRow kKernelDTypes[] = {{at::kFloat, 2e-6}, {at::kBFloat16, 4e-3}};
 constexpr int64_t kWidths[] = {1, 2, 15, 16, 17, 72, 97, 1152};

@@ -133,8 +133,9 @@ void short_attention(const AttentionRows<T>& a, float* scratch, int64_t begin, i
         Floats dot{};
         for (int64_t i = 0; i < width; i += kLanes) dot += load(query + i) * load(keys + j * padded + i);
         scores[j] = sum(dot);
-        highest = scores[j] <= highest ? highest : scores[j];  // a NaN stays
+        highest = scores[j] <= highest ? highest : scores[j];
       }
+      // Whatever `highest` is, a score that is NaN makes its weight, the sum and so the row NaN.
       const Floats weights = first(exp(load(scores, a.keys) - highest), a.keys);
       store(scores, weights);
       const float inverse = 1.0F / sum(weights);

@@ -10,12 +10,6 @@
 namespace kinora::ops {
 namespace {
 
-using testing::expect_operator;
-using testing::from_values;
-using testing::normal;
-using testing::Tensors;
-using testing::values;
-
 Tensor naive_linear(const Tensors& in) {
   const int64_t wide = in[1].size(1), out = in[1].size(0), rows = in[0].numel() / wide;
   const auto x = values(in[0]), w = values(in[1]);

@@ -35,11 +35,12 @@ Tensor rms_norm_meta(const Tensor& x, const MaybeTensor&, double) { return at::e
 
 Tensor group_norm_reference(const Tensor& x, int64_t groups, const Tensor& weight, const Tensor& bias, double eps,
                             int64_t activation) {
-  return activate(at::group_norm(x, groups, weight, bias, eps), static_cast<Activation>(activation));
+  const Tensor y = activate(at::group_norm(x, groups, weight, bias, eps), static_cast<Activation>(activation));
+  return y.contiguous(x.suggest_memory_format());  // already so on the CPU; CUDA's kernel forgets channels-last
 }
 
 Tensor group_norm_meta(const Tensor& x, int64_t, const Tensor&, const Tensor&, double, int64_t) {
-  return at::empty_like(x);
+  return at::empty_like(x, x.suggest_memory_format());
 }
 
 const Operator<&layer_norm_reference, &layer_norm_meta> layer_norm_op(

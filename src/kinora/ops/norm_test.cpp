@@ -8,12 +8,6 @@
 namespace kinora::ops {
 namespace {
 
-using testing::expect_operator;
-using testing::from_values;
-using testing::normal;
-using testing::Tensors;
-using testing::values;
-
 constexpr double kEps = 1e-5;
 
 /// in: x, weight, bias, scale, shift; scale and shift [B, T, 1, C] against x [B, T, S, C].
@@ -48,10 +42,9 @@ TEST(LayerNorm, PartsThatAreNotGivenChangeNothing) {
   const Tensor x = normal({2, 3, 5, 7}, 1), one = at::ones({7}, at::kDouble), zero = at::zeros({7}, at::kDouble);
   const Tensor none = at::zeros({2, 3, 1, 7}, at::kDouble);
   const Tensor want = naive_layer_norm({x, one, zero, none, none});
-  EXPECT_LE(testing::relative_error(layer_norm(x, std::nullopt, std::nullopt, std::nullopt, std::nullopt, kEps), want),
-            1e-12);
-  EXPECT_LE(testing::relative_error(layer_norm(x, one, std::nullopt, none, std::nullopt, kEps), want), 1e-12);
-  EXPECT_LE(testing::relative_error(layer_norm(x, one, zero, std::nullopt, none, kEps), want), 1e-12);
+  EXPECT_LE(relative_error(layer_norm(x, std::nullopt, std::nullopt, std::nullopt, std::nullopt, kEps), want), 1e-12);
+  EXPECT_LE(relative_error(layer_norm(x, one, std::nullopt, none, std::nullopt, kEps), want), 1e-12);
+  EXPECT_LE(relative_error(layer_norm(x, one, zero, std::nullopt, none, kEps), want), 1e-12);
 }
 
 Tensor naive_rms_norm(const Tensors& in) {
@@ -114,6 +107,20 @@ TEST(GroupNorm, EqualsALoopWithAndWithoutActivation) {
             return with_silu ? at::silu(y) : y;
           });
     }
+  }
+}
+
+TEST(GroupNorm, TellsItsStridesForPermutedInputs) {
+  const Tensor permuted = normal({7, 2, 3, 9}, 1).permute({1, 3, 2, 0}),
+               channels_last = normal({2, 3, 7, 9}, 1).permute({0, 3, 1, 2}),
+               clip = normal({2, 3, 9, 5, 7}, 1).transpose(1, 2);
+  for (const Tensor& x : {permuted, channels_last, clip}) {
+    SCOPED_TRACE(x.strides());
+    expect_operator(
+        {x, normal({9}, 2), normal({9}, 3)},
+        [](const Tensors& t) { return group_norm(t[0], 3, t[1], t[2], kEps, Activation::silu); },
+        [](const Tensors& t) { return naive_group_norm(t, 3, true); },
+        [](const Tensors& t) { return at::silu(at::group_norm(t[0], 3, t[1], t[2], kEps)); });
   }
 }
 

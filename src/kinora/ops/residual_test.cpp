@@ -6,12 +6,6 @@
 namespace kinora::ops {
 namespace {
 
-using testing::expect_operator;
-using testing::from_values;
-using testing::normal;
-using testing::Tensors;
-using testing::values;
-
 TEST(AddResidual, EqualsALoopWithAndWithoutGate) {
   const auto naive = [](const Tensors& in) {
     const auto x = values(in[0]), y = values(in[1]);

@@ -3,12 +3,11 @@
 #include <algorithm>
 
 #include "kinora/base/error.h"
+#include "kinora/ops/patchify.h"
 #include "kinora/ops/register.h"
 
 namespace kinora::ops {
 namespace {
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 int64_t channels_of(const Tensor& rows, at::IntArrayRef patch) {
   return rows.size(3) / (patch[0] * patch[1] * patch[2]);

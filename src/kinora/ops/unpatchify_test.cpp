@@ -2,14 +2,10 @@
 
 #include "kinora/base/error.h"
 #include "kinora/ops/check_operator.h"
-#include "kinora/ops/conv.h"
+#include "kinora/ops/patchify.h"
 
 namespace kinora::ops {
 namespace {
-
-using testing::normal;
-using testing::Tensors;
-using testing::values;
 
 struct Row {
   std::vector<int64_t> patch, size;
@@ -38,7 +34,7 @@ Tensor naive(const Tensor& rows, const Row& r) {
             const int64_t within = (t % pt * ph + i % ph) * pw + j % pw;
             out.push_back(in[row * each + within * r.channels + c]);
           }
-  return testing::from_values(out, {rows.size(0), r.channels, r.size[0], r.size[1], r.size[2]});
+  return from_values(out, {rows.size(0), r.channels, r.size[0], r.size[1], r.size[2]});
 }
 
 TEST(Unpatchify, EqualsALoopOverPixels) {
@@ -51,7 +47,7 @@ TEST(Unpatchify, EqualsALoopOverPixels) {
       const Tensor video = split.permute({0, 7, 1, 4, 2, 5, 3, 6}).flatten(6, 7).flatten(4, 5).flatten(2, 3);
       return video.slice(2, 0, r.size[0]).slice(3, 0, r.size[1]).slice(4, 0, r.size[2]).contiguous();
     };
-    testing::expect_operator(
+    expect_operator(
         {normal(shape_of(r), 1)}, [&](const Tensors& t) { return unpatchify(t[0], r.patch, r.size); },
         [&](const Tensors& t) { return naive(t[0], r); }, aten);
     EXPECT_TRUE(unpatchify(normal(shape_of(r), 1), r.patch, r.size).is_contiguous());

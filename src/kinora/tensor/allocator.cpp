@@ -45,7 +45,7 @@ class CountingAllocator final : public c10::Allocator {
     if (num_bytes > kLargestBlock || ::posix_memalign(&block, kAlignment, num_bytes + sizeof(BlockHead)) != 0) {
       throw ResourceError(concat("out of memory: ", human_bytes(num_bytes), " more are needed, ",
                                  human_bytes(available_memory_bytes()), " are free"),
-                          "ask for fewer frames or a smaller size");
+                          "take smaller sizes (frames, height, width, batch), or free memory");
     }
     Ledger* const ledger = ledger_.load();
     const uint64_t counted = num_bytes + sizeof(BlockHead);

@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "kinora/base/error.h"
-#include "kinora/base/memory.h"
+#include "kinora/tensor/test_ledger.h"
 
 namespace kinora {
 namespace {

@@ -55,6 +55,9 @@ bool is_pickle_name(const fs::path& path) {
 Checkpoint::Checkpoint(const fs::path& path) : path_(path) {
   std::error_code error;
   const fs::file_status status = fs::status(path, error);
+  if (status.type() == fs::file_type::none) {
+    throw ResourceError(concat("'", path.string(), "' cannot be read: ", error.message()));
+  }
   if (!fs::exists(status)) throw UsageError(concat("'", path.string(), "' does not exist"));
   if (fs::is_directory(status)) {
     open_folder(path);
@@ -88,7 +91,8 @@ void Checkpoint::open_folder(const fs::path& folder) {
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     const std::string name = entry->path().filename().string();
     // Hidden files are temporaries, of this program and of others.
-    if (name.starts_with('.') || entry->is_directory()) continue;
+    std::error_code unknown;
+    if (name.starts_with('.') || entry->is_directory(unknown)) continue;
     if (name.ends_with(kIndexEnd)) indexes.push_back(entry->path());
     if (entry->path().extension() == ".safetensors") files.push_back(entry->path());
     if (is_pickle_name(name)) pickles.push_back(entry->path());

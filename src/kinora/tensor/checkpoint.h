@@ -27,8 +27,8 @@ class Checkpoint {
   ///   model.safetensors, diffusion_pytorch_model.safetensors, their .index.json, any other single .index.json,
   ///   all its .safetensors files.
   /// Throws UsageError for files that are pickles (.pt .pth .bin .ckpt), naming the command that converts them, and for
-  /// a path without weights; DataError for damaged files, a shard name that is not a plain name in the same folder,
-  /// a tensor in two shards or in none.
+  /// a path without weights; ResourceError where the system refuses a look; DataError for damaged files, a shard name
+  /// that is not a plain name in the same folder, a tensor in two shards or in none.
   explicit Checkpoint(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return path_; }

@@ -153,6 +153,8 @@ TEST_F(CheckpointTest, PicklesAreRefusedWithTheCommandThatConvertsThem) {
 TEST_F(CheckpointTest, APathWithoutWeightsIsRefused) {
   EXPECT_NE(error<UsageError>(folder_).find("no .safetensors file"), std::string::npos);
   EXPECT_NE(error<UsageError>(folder_ / "missing").find("does not exist"), std::string::npos);
+  fs::create_symlink("loop", folder_ / "loop");
+  EXPECT_NE(error<ResourceError>(folder_ / "loop").find("cannot be read"), std::string::npos);
   put_text(folder_ / ".x.tmp-1-0.safetensors", "half");
   EXPECT_NE(error<UsageError>(folder_).find("no .safetensors file"), std::string::npos);
 }

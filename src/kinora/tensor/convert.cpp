@@ -82,13 +82,18 @@ at::Tensor load_tensor(const CheckpointTensor& tensor, std::optional<at::ScalarT
   return load_tensor(tensor.file, *tensor.entry, dtype, ledger);
 }
 
-void check_finite(const at::Tensor& tensor, std::string_view name) {
+void check_finite(const at::Tensor& tensor, std::string_view name, const std::filesystem::path& file) {
   if (!at::isFloatingType(tensor.scalar_type()) || tensor.numel() == 0) return;
   const bool is_eight_bits = tensor.element_size() == 1;  // isfinite has no kernel for them
-  const int64_t bad = at::isfinite(is_eight_bits ? tensor.to(at::kFloat) : tensor).logical_not().sum().item<int64_t>();
+  constexpr int64_t kPiece = int64_t{1} << 20;            // isfinite takes more memory than what it looks at
+  int64_t bad = 0;
+  for (const at::Tensor& piece : tensor.flatten().split(kPiece)) {
+    bad += at::isfinite(is_eight_bits ? piece.to(at::kFloat) : piece).logical_not().sum().item<int64_t>();
+  }
   if (bad > 0) {
-    throw DataError(
-        concat("tensor \"", name, "\" holds ", bad, " values of ", tensor.numel(), " that are NaN or infinite"));
+    throw DataError(concat("'", file.string(), "': tensor \"", name, "\" holds ", bad, " values of ", tensor.numel(),
+                           " that are NaN or infinite"),
+                    "fetch the file again");
   }
 }
 

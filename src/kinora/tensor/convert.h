@@ -29,9 +29,9 @@ at::Tensor load_tensor(const std::shared_ptr<const SafetensorsFile>& file, const
 at::Tensor load_tensor(const CheckpointTensor& tensor, std::optional<at::ScalarType> dtype = std::nullopt,
                        Ledger* ledger = nullptr);
 
-/// DataError with the count when a floating tensor holds NaN or infinity; reads all of it. `name` goes into the
-/// message.
-void check_finite(const at::Tensor& tensor, std::string_view name);
+/// DataError with the count when a floating tensor holds NaN or infinity; reads all of it. `name` and `file` go into
+/// the message.
+void check_finite(const at::Tensor& tensor, std::string_view name, const std::filesystem::path& file);
 
 using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
 

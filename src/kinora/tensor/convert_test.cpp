@@ -7,7 +7,7 @@
 #include <limits>
 
 #include "kinora/base/error.h"
-#include "kinora/base/memory.h"
+#include "kinora/tensor/test_ledger.h"
 
 namespace kinora {
 namespace {
@@ -126,16 +126,17 @@ TEST(CheckFinite, CountsWhatIsNot) {
   const at::Tensor bad = at::tensor({1.0F, inf, -inf, std::numeric_limits<float>::quiet_NaN()});
   for (const auto type : {at::kFloat, at::kBFloat16, at::kHalf}) {
     try {
-      check_finite(bad.to(type), "blocks.0.weight");
+      check_finite(bad.to(type), "blocks.0.weight", "a.safetensors");
       ADD_FAILURE();
     } catch (const DataError& error) {
-      EXPECT_STREQ(error.what(), "tensor \"blocks.0.weight\" holds 3 values of 4 that are NaN or infinite");
+      EXPECT_STREQ(error.what(),
+                   "'a.safetensors': tensor \"blocks.0.weight\" holds 3 values of 4 that are NaN or infinite");
     }
   }
-  EXPECT_THROW(check_finite(bad.to(at::kFloat8_e5m2), "t"), DataError);
-  EXPECT_NO_THROW(check_finite(at::ones({3}).to(at::kFloat8_e4m3fn), "t"));
-  EXPECT_NO_THROW(check_finite(at::ones({3}, at::kLong), "t"));
-  EXPECT_NO_THROW(check_finite(at::empty({0}), "t"));
+  EXPECT_THROW(check_finite(bad.to(at::kFloat8_e5m2), "t", "f"), DataError);
+  EXPECT_NO_THROW(check_finite(at::ones({3}).to(at::kFloat8_e4m3fn), "t", "f"));
+  EXPECT_NO_THROW(check_finite(at::ones({3}, at::kLong), "t", "f"));
+  EXPECT_NO_THROW(check_finite(at::empty({0}), "t", "f"));
 }
 
 }  // namespace

@@ -53,9 +53,4 @@ std::string Ledger::summary() const {
   return out + concat("together ", human_bytes(current_total()), " (peak ", human_bytes(peak_total()), ")");
 }
 
-double explained_share(const Ledger& ledger, uint64_t baseline_resident) {
-  const uint64_t peak = peak_resident_bytes();
-  return peak == 0 ? 0.0 : static_cast<double>(baseline_resident + ledger.peak_total()) / static_cast<double>(peak);
-}
-
 }  // namespace kinora

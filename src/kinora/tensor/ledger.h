@@ -75,9 +75,4 @@ class Held {
   uint64_t bytes_ = 0;
 };
 
-/// How well the ledger explains the process: (baseline + counted peak) / peak resident bytes; 1 is exact, below 1 the
-/// process took memory that nobody counted. `baseline_resident` is resident_bytes() before the work, when the ledger
-/// was empty; reset_peak_resident() there makes the two peaks cover the same time. 0 where the system does not tell.
-double explained_share(const Ledger& ledger, uint64_t baseline_resident);
-
 }  // namespace kinora

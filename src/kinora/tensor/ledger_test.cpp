@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-#include "kinora/base/memory.h"
+#include "kinora/tensor/test_ledger.h"
 
 namespace kinora {
 namespace {

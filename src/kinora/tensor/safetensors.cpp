@@ -4,6 +4,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <tuple>
 #include <utility>
 
 #include "kinora/base/error.h"
@@ -69,7 +70,11 @@ class HeaderReader : public nlohmann::json_sax<json> {
     }
     if (place_ != Place::entry || key_ != "dtype") unexpected("a string");
     const auto dtype = find_dtype(value);
-    if (!dtype) fail(concat("has the unknown dtype '", printable(value, 40), "'"));
+    if (!dtype) {
+      throw DataError(
+          concat(what_, ": tensor \"", entry_.name, "\" has the unknown dtype '", printable(value, 40), "'"),
+          "F64 F32 F16 BF16 I64 I32 I16 I8 U8 BOOL F8_E4M3 and F8_E5M2 are read");
+    }
     entry_.dtype = *dtype;
     return true;
   }

@@ -14,7 +14,8 @@ std::string html_unescape(std::string_view text);
 std::string html_unescape_strict(std::string_view text);
 
 /// The text of a piece of HTML without its markup, as BeautifulSoup over html.parser gives it: comments, declarations,
-/// scripts and styles dropped, references replaced, broken markup kept as text.
+/// scripts and styles dropped, references replaced, broken markup kept as text. Throws UsageError for text built of so
+/// much broken markup that reading it would take seconds.
 std::string html_text(std::string_view markup);
 
 }  // namespace kinora::text

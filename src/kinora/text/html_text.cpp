@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "kinora/base/error.h"
 #include "kinora/text/html.h"
 #include "kinora/text/html_references.h"
 #include "kinora/text/unicode.h"
@@ -11,6 +12,10 @@ namespace kinora::text {
 namespace {
 
 constexpr size_t kNone = std::string_view::npos;
+
+// Steps that may lead to nothing, some 10 ns each: markup that is never closed is read to the end of the text for each
+// of its beginnings. Below 2 KiB no text takes as many.
+constexpr size_t kMostWasted = size_t{1} << 22;
 
 bool is_digit(char c) { return c >= '0' && c <= '9'; }
 bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
@@ -49,15 +54,20 @@ class TextOfMarkup {
     has_pending_ = true;
   }
 
+  void waste(size_t steps) {
+    wasted_ += steps;
+    if (wasted_ > kMostWasted) {
+      throw UsageError("the prompt has broken markup that takes too long to clean",
+                       "remove what looks like tags and comments without an end.");
+    }
+  }
+
   // Ends a run of text at a tag. White space alone counts as one space or line break.
   void flush(bool visible = true) {
     if (!has_pending_) return;
     const bool blank = pending_.find_first_not_of(" \n\t\f\r") == kNone;
-    const auto inside = [&](const auto& names) {
-      return std::any_of(open_.begin(), open_.end(), [&](const std::string& tag) { return is_one_of(tag, names); });
-    };
-    if (blank && !inside(kPreformatted)) pending_ = pending_.find('\n') != kNone ? "\n" : " ";
-    if (visible && !inside(kHidden)) out_ += pending_;
+    if (blank && preformatted_ == 0) pending_ = pending_.find('\n') != kNone ? "\n" : " ";
+    if (visible && hidden_ == 0) out_ += pending_;
     pending_.clear();
     has_pending_ = false;
   }
@@ -119,6 +129,7 @@ class TextOfMarkup {
     }
     if (k == kNone) {
       if (!end) return false;
+      waste(text_.size() - pos_);
       k = text_.find('>', pos_ + 1);
       if (k == kNone) {
         k = text_.find('<', pos_ + 1);
@@ -235,6 +246,7 @@ class TextOfMarkup {
     const std::string name = to_lower(text_.substr(pos_ + 1, name_stop - pos_ - 1));
     if (text_[end - 2] == '/' || is_one_of(name, kVoid)) return end;
     open_.push_back(name);
+    count(name, 1);
     raw_ = name == "script" || name == "style";
     return end;
   }
@@ -263,8 +275,18 @@ class TextOfMarkup {
   size_t close_tag(const std::string& name, size_t end) {
     flush();
     const auto found = std::find(open_.rbegin(), open_.rend(), name);
-    if (found != open_.rend()) open_.erase(found.base() - 1, open_.end());
+    if (found == open_.rend()) {
+      waste(open_.size());
+      return end;
+    }
+    for (auto tag = found.base() - 1; tag != open_.end(); ++tag) count(*tag, -1);
+    open_.erase(found.base() - 1, open_.end());
     return end;
+  }
+
+  void count(const std::string& name, int by) {
+    if (is_one_of(name, kHidden)) hidden_ += by;
+    if (is_one_of(name, kPreformatted)) preformatted_ += by;
   }
 
   // One '&'. False: stop this pass.
@@ -316,6 +338,9 @@ class TextOfMarkup {
   bool has_pending_ = false;
   bool raw_ = false;
   std::vector<std::string> open_;  // tags, outermost first
+  int hidden_ = 0;                 // of the open tags, how many are of a kind
+  int preformatted_ = 0;
+  size_t wasted_ = 0;
 };
 
 }  // namespace

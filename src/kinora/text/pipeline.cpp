@@ -41,36 +41,28 @@ size_t white_end(std::string_view text) {
   return text.size();
 }
 
-struct Candidate {
-  std::string content;
-  const AddedToken* token;
-};
-
 // Cuts `text` at the leftmost, longest candidates.
-void cut_added(const std::vector<Candidate>& candidates, std::string_view text, bool first, std::vector<Part>& parts) {
+void cut_added(const Pipeline::Candidates& candidates, const std::vector<AddedToken>& added, std::string_view text,
+               bool first, std::vector<Part>& parts) {
   size_t done = 0;
   const auto plain = [&](size_t begin, size_t end) {
     if (begin < end) parts.push_back({std::string(text.substr(begin, end - begin)), first && begin == 0});
   };
   for (size_t at = 0; at < text.size();) {
-    const Candidate* found = nullptr;
-    for (const Candidate& c : candidates) {
-      if (c.content.empty() || c.content[0] != text[at]) continue;
-      const bool longer = found == nullptr || c.content.size() > found->content.size();
-      if (longer && text.compare(at, c.content.size(), c.content) == 0) found = &c;
-    }
-    if (found == nullptr) {
+    const auto found = candidates.texts.longest(text.substr(at));
+    if (!found) {
       ++at;
       continue;
     }
+    const AddedToken& token = added[candidates.tokens[*found]];
     size_t begin = at;
-    size_t end = at + found->content.size();
+    size_t end = at + candidates.texts.size_of(*found);
     at = end;
-    if (found->token->single_word && touches_word(text.substr(0, begin), text.substr(end))) continue;
-    if (found->token->lstrip) begin = std::max(white_end(text.substr(0, begin)), done);
-    if (found->token->rstrip) end += white_start(text.substr(end));
+    if (token.single_word && touches_word(text.substr(0, begin), text.substr(end))) continue;
+    if (token.lstrip) begin = std::max(white_end(text.substr(0, begin)), done);
+    if (token.rstrip) end += white_start(text.substr(end));
     plain(done, begin);
-    parts.push_back({{}, false, found->token->id});
+    parts.push_back({{}, false, token.id});
     done = at = end;
   }
   plain(done, text.size());
@@ -145,7 +137,7 @@ void cut(const Metaspace& rule, const Part& part, std::vector<Part>& out) {
 }
 
 // Ids of one word. Neighbouring unknown characters are one token, which byte fallback spells out if it can.
-void encode_word(const Pipeline& pipeline, std::string_view word, std::vector<int64_t>& ids) {
+void encode_word(const PipelineParts& pipeline, std::string_view word, std::vector<int64_t>& ids) {
   const auto cuts = pipeline.unigram.best_cut(word);
   for (size_t i = 0; i < cuts.size(); ++i) {
     if (cuts[i].id != pipeline.unigram.unk_id()) {
@@ -170,19 +162,32 @@ void encode_word(const Pipeline& pipeline, std::string_view word, std::vector<in
 
 }  // namespace
 
+int64_t PipelineParts::vocab_size() const {
+  int64_t size = unigram.size();
+  for (const AddedToken& token : added) size = std::max(size, token.id + 1);
+  return size;
+}
+
+Pipeline::Pipeline(PipelineParts parts) : parts_(std::move(parts)) {
+  const auto candidates = [&](bool normalized) {
+    std::vector<size_t> tokens;
+    std::vector<std::string> texts;
+    for (size_t i = 0; i < parts_.added.size(); ++i) {
+      const AddedToken& token = parts_.added[i];
+      if (token.normalized != normalized) continue;
+      tokens.push_back(i);
+      texts.push_back(normalized ? run_normalizers(parts_.normalizers, token.content) : token.content);
+    }
+    return Candidates{std::move(tokens), PrefixFinder(std::move(texts))};
+  };
+  raw_ = candidates(false);
+  normalized_ = candidates(true);
+}
+
 std::vector<int64_t> Pipeline::encode(std::string_view text) const {
   check_text(text, "text");
-  std::vector<Candidate> raw;
-  std::vector<Candidate> normalized;
-  for (const AddedToken& token : added) {
-    if (token.normalized) {
-      normalized.push_back({run_normalizers(normalizers, token.content), &token});
-    } else {
-      raw.push_back({token.content, &token});
-    }
-  }
   std::vector<Part> parts;
-  cut_added(raw, text, true, parts);
+  cut_added(raw_, parts_.added, text, true, parts);
 
   std::vector<int64_t> ids;
   for (Part& part : parts) {
@@ -190,9 +195,10 @@ std::vector<int64_t> Pipeline::encode(std::string_view text) const {
     if (part.id >= 0) {
       words.push_back(std::move(part));
     } else {
-      cut_added(normalized, run_normalizers(normalizers, std::move(part.text)), part.first, words);
+      const std::string plain = run_normalizers(parts_.normalizers, std::move(part.text));
+      cut_added(normalized_, parts_.added, plain, part.first, words);
     }
-    for (const PreTokenizer& step : pre_tokenizers) {
+    for (const PreTokenizer& step : parts_.pre_tokenizers) {
       std::vector<Part> finer;
       for (Part& word : words) {
         if (word.id >= 0) {
@@ -207,7 +213,7 @@ std::vector<int64_t> Pipeline::encode(std::string_view text) const {
       if (word.id >= 0) {
         ids.push_back(word.id);
       } else {
-        encode_word(*this, word.text, ids);
+        encode_word(parts_, word.text, ids);
       }
     }
   }
@@ -215,6 +221,8 @@ std::vector<int64_t> Pipeline::encode(std::string_view text) const {
 }
 
 std::string Pipeline::decode(const std::vector<int64_t>& ids) const {
+  const Unigram& unigram = parts_.unigram;
+  const std::vector<AddedToken>& added = parts_.added;
   std::string out;
   std::string bytes;
   const auto flush = [&] {
@@ -230,15 +238,13 @@ std::string Pipeline::decode(const std::vector<int64_t>& ids) const {
     }
     std::string text = token != added.end() ? token->content : unigram.piece(id).text;
     const auto& table = unigram.byte_ids();
-    if (const auto byte = std::find(table.begin(), table.end(), id); byte_fallback && byte != table.end()) {
+    if (const auto byte = std::find(table.begin(), table.end(), id); parts_.byte_fallback && byte != table.end()) {
       bytes += static_cast<char>(byte - table.begin());
       continue;
     }
     flush();
-    if (metaspace_decoder) {
-      text = replace_all(std::move(text), "\xE2\x96\x81", " ");
-      if (first && text.starts_with(' ')) text.erase(0, 1);
-    }
+    text = replace_all(std::move(text), "\xE2\x96\x81", " ");
+    if (first && text.starts_with(' ')) text.erase(0, 1);
     first = false;
     out += text;
   }
@@ -246,17 +252,11 @@ std::string Pipeline::decode(const std::vector<int64_t>& ids) const {
   return out;
 }
 
-int64_t Pipeline::vocab_size() const {
-  int64_t size = unigram.size();
-  for (const AddedToken& token : added) size = std::max(size, token.id + 1);
-  return size;
-}
-
 int64_t Pipeline::find(std::string_view token) const {
-  for (const AddedToken& a : added) {
+  for (const AddedToken& a : parts_.added) {
     if (a.content == token) return a.id;
   }
-  return unigram.find(token);
+  return parts_.unigram.find(token);
 }
 
 }  // namespace kinora::text

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kinora/text/charsmap.h"
+#include "kinora/text/prefix_finder.h"
 #include "kinora/text/unicode.h"
 #include "kinora/text/unigram.h"
 
@@ -51,23 +52,40 @@ struct Metaspace {
 };
 using PreTokenizer = std::variant<WhitespaceSplit, Metaspace>;
 
-struct Pipeline {
+struct PipelineParts {
   Unigram unigram;
   bool byte_fallback = false;
   std::vector<AddedToken> added;
   std::vector<Normalizer> normalizers;
   std::vector<PreTokenizer> pre_tokenizers;
   std::vector<int64_t> before, after;  // special ids around the text, from the template
-  bool metaspace_decoder = true;
+
+  /// Largest id + 1, added tokens included.
+  int64_t vocab_size() const;
+};
+
+class Pipeline {
+ public:
+  explicit Pipeline(PipelineParts parts);
 
   /// Ids of `text` without the template's. Throws UsageError for text that check_text refuses.
   std::vector<int64_t> encode(std::string_view text) const;
-  /// Text of ids, special tokens left out. Throws UsageError for an id out of range.
+  /// Text of ids as the decoder Metaspace gives it, special tokens left out. Throws UsageError for an id out of range.
   std::string decode(const std::vector<int64_t>& ids) const;
-  /// Largest id + 1, added tokens included.
-  int64_t vocab_size() const;
   /// Id of an added token or a piece, -1 when there is none.
   int64_t find(std::string_view token) const;
+  int64_t vocab_size() const { return parts_.vocab_size(); }
+  const PipelineParts& parts() const { return parts_; }
+
+  /// Added tokens (indices of parts().added) and how each is written where it is looked for.
+  struct Candidates {
+    std::vector<size_t> tokens;
+    PrefixFinder texts;
+  };
+
+ private:
+  PipelineParts parts_;
+  Candidates raw_, normalized_;
 };
 
 }  // namespace kinora::text

@@ -2,7 +2,6 @@
 
 #include <charconv>
 #include <cmath>
-#include <cstdio>
 
 #include "kinora/base/error.h"
 #include "kinora/base/json.h"
@@ -26,28 +25,31 @@ std::vector<std::string_view> split_at(std::string_view text, char separator) {
 template <typename Number>
 std::optional<Number> parse_number(std::string_view text) {
   text = strip(text);
-  if (text.starts_with('+')) text.remove_prefix(1);
+  if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
   Number value{};
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return value;
 }
 
+// Not printf: a program's locale may write "6,5", which no model was trained on.
 std::string one_decimal(double value) {
   char text[64];
-  const int size = std::snprintf(text, sizeof text, "%.1f", value);
-  return {text, static_cast<size_t>(size)};
+  const auto [end, error] = std::to_chars(text, text + sizeof text, value, std::chars_format::fixed, 1);
+  KINORA_ASSERT(error == std::errc());
+  return std::string(text, end);
 }
 
 }  // namespace
 
 void check_prompt(std::string_view prompt) {
   check_text(prompt, "prompt");
-  if (strip(prompt).empty())
+  if (is_blank(prompt))
     throw UsageError("the prompt is empty", "say what the clip shows, e.g. \"a red ball on green grass\".");
 }
 
 std::string append_scores(std::string_view prompt, const PromptScores& scores) {
+  if (scores.camera_motion) check_text(*scores.camera_motion, "camera motion");
   std::string out(prompt);
   const auto append = [&](std::string_view label, const std::string& value) {
     if (prompt.find(concat(label, ":")) == std::string_view::npos) out += concat(" ", label, ": ", value, ".");
@@ -68,7 +70,8 @@ PromptSegments PromptSegments::split(std::string_view prompt) {
   PromptSegments out;
   for (size_t i = 0; i < fields.size(); i += 2) {
     const auto loop = parse_number<int64_t>(fields[i]);
-    if (!loop || i + 1 == fields.size() || (!out.loops.empty() && *loop <= out.loops.back())) {
+    if (!loop || i + 1 == fields.size() || is_blank(fields[i + 1]) ||
+        (!out.loops.empty() && *loop <= out.loops.back())) {
       throw UsageError(concat("the prompt's segment \"|", printable(fields[i]),
                               "|\" is not a loop number above the one before, with a text"),
                        "write \"|0|first text|2|text from loop 2 on\".");
@@ -155,7 +158,13 @@ int64_t find_nearest_point(int64_t value, int64_t step, int64_t limit) {
 std::string prepare_open_sora_prompt(std::string_view prompt, const PromptScores& scores) {
   check_prompt(prompt);
   PromptSegments segments = PromptSegments::split(prompt);
-  for (std::string& text : segments.texts) text = clean_open_sora(append_scores(text, scores));
+  for (std::string& text : segments.texts) {
+    if (is_blank(clean_open_sora(text))) {
+      throw UsageError(concat("nothing is left of the prompt \"", printable(text), "\" after cleaning"),
+                       "say in English words what the clip shows; ideographs, links and symbols are dropped.");
+    }
+    text = clean_open_sora(append_scores(text, scores));
+  }
   return segments.merge();
 }
 

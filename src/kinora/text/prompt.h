@@ -10,7 +10,7 @@
 
 namespace kinora::text {
 
-/// Throws UsageError for a prompt that is empty or blank, longer than 64 KiB, or not UTF-8.
+/// Throws UsageError for a prompt that is empty or blank (is_blank), longer than 64 KiB, or not UTF-8.
 void check_prompt(std::string_view prompt);
 
 struct PromptScores {
@@ -18,7 +18,8 @@ struct PromptScores {
   std::optional<double> motion;
   std::optional<std::string> camera_motion;
 };
-/// Appends " aesthetic score: 6.5." and its like, in that order, each unless the prompt has its label already.
+/// Appends " aesthetic score: 6.5." and its like, in that order, each unless the prompt has its label already. Throws
+/// UsageError for a score that is no number and a camera motion that check_text refuses.
 std::string append_scores(std::string_view prompt, const PromptScores& scores);
 
 /// "|0|text|2|text": a text for each range of loops. A prompt that does not begin with "|0|" is one text for all of
@@ -57,7 +58,8 @@ std::vector<MaskGroup> parse_mask_strategy(std::string_view strategy);
 /// The multiple of `step` nearest to `value` below `limit`, as Open-Sora aligns mask starts (half goes down).
 int64_t find_nearest_point(int64_t value, int64_t step, int64_t limit);
 
-/// The whole way of a prompt: segments, scores and cleaning of each, merged again.
+/// The whole way of a prompt: segments, scores and cleaning of each, merged again. Throws UsageError also where
+/// cleaning leaves nothing of a segment: the clip would be made from the scores alone.
 std::string prepare_open_sora_prompt(std::string_view prompt, const PromptScores& scores = {});
 
 }  // namespace kinora::text

@@ -92,15 +92,36 @@ TEST(Prompt, RefusesWhatIsNoPrompt) {
     EXPECT_THROW(prepare_open_sora_prompt(text), UsageError);
   }
   EXPECT_NO_THROW(check_prompt("a"));
-  for (const char* text : {"|0|a|x|b", "|0|a|0|b", "|0|a|2", "|0|a||b"})
-    EXPECT_THROW(PromptSegments::split(text), UsageError);
+  for (const char* text : {"|0|a|x|b", "|0|a|0|b", "|0|a|2", "|0|a||b", "|0|", "|0||2|x", "|0|a|2| ", "|0|a|+-2|b"})
+    EXPECT_THROW(PromptSegments::split(text), UsageError) << text;
+  EXPECT_EQ(PromptSegments::split("|0|a|+2|b").loops.back(), 2);
   for (const char* text : {"a {b}", "a {", "a {\"x\": 1}", "a {\"mask_strategy\": 1}", "a {}{}", "a {} b"}) {
     EXPECT_THROW(split_json_suffix(text), UsageError) << text;
   }
-  for (const char* text : {";", "a", "0,", "1.5", "0,0,0,0,1,nan", "0,0,0,0,1,0,0", "99999999999999999999"}) {
+  for (const char* text : {";", "a", "0,", "+-5", "1.5", "0,0,0,0,1,nan", "0,0,0,0,1,0,0", "99999999999999999999"}) {
     EXPECT_THROW(parse_mask_strategy(text), UsageError) << text;
   }
   EXPECT_THROW(append_scores("a", {.aesthetic = 1e300}), UsageError);
+}
+
+TEST(Prompt, OfWhichCleaningLeavesNothingIsRefused) {
+  for (const std::string text :
+       {"\xE4\xB8\xAD\xE6\x96\x87", "#####", "|0|", "\xE2\x80\x8B", "https://example.com", "|0|a cat|2|#####"}) {
+    EXPECT_THROW(prepare_open_sora_prompt(text), UsageError) << text;
+  }
+  EXPECT_NO_THROW(prepare_open_sora_prompt("\xE4\xB8\xAD cat"));
+  EXPECT_NO_THROW(prepare_open_sora_prompt("\xE3\x82\xAB"));  // kana stay
+  EXPECT_TRUE(is_blank(" \x1C\xC2\xA0\xE2\x80\x8B\xE2\x80\x8D\xEF\xBB\xBF"));
+  EXPECT_FALSE(is_blank("\xE2\x80\x8B."));
+}
+
+TEST(Prompt, ABadCameraMotionIsNotBlamedOnThePrompt) {
+  try {
+    append_scores("a cat", {.camera_motion = "pan\xFF"});
+    ADD_FAILURE();
+  } catch (const UsageError& error) {
+    EXPECT_STREQ(error.what(), "the camera motion is not valid UTF-8 at byte 3");
+  }
 }
 
 TEST(Prompt, PreparesEachSegment) {
@@ -139,6 +160,21 @@ TEST(Html, TextLosesItsMarkup) {
   EXPECT_EQ(html_text("<p>a<b>b</b></p><!-- c --><script>d</script><br/>e &amp; f&foo; <g"), "abe & f&foo <g");
   EXPECT_EQ(html_text("a <1 b < c <style>x"), "a <1 b < c ");
   EXPECT_EQ(html_text("<![CDATA[x]]>y<?php z ?>"), "xy");
+}
+
+TEST(Html, EndlessMarkupIsAUsageErrorAndTakesNoSeconds) {
+  const auto filled = [](std::string_view part) {
+    std::string text;
+    while (text.size() + part.size() <= kMaxTextBytes) text += part;
+    return text;
+  };
+  for (const char* part : {"<!--", "<a ", "<a", "<x/y=", "<a b=\"", "</a ", "<![cdata[", "<!x", "<?", "<a></b>"}) {
+    EXPECT_THROW(html_text(filled(part)), UsageError) << part;
+    EXPECT_THROW(clean_open_sora(filled(part)), UsageError) << part;
+    EXPECT_NO_THROW(html_text(filled(part).substr(0, 2048))) << part;
+  }
+  EXPECT_EQ(html_text(filled("<a>xy")).size(), kMaxTextBytes / 5 * 2);
+  EXPECT_EQ(html_text("<pre> <b> \n</pre> \n<rt>a<p>b</rt>c"), "  \n\nc");
 }
 
 TEST(FixText, RepairsWhatFtfyRepairs) {

@@ -30,7 +30,7 @@ class Message {
     if (bytes_.empty()) return false;
     const uint64_t key = varint();
     field = {key >> 3, 0, {}};
-    if (field.number == 0 || field.number > (1U << 29)) fail("a field number out of range");
+    if (field.number == 0 || field.number >= (1U << 29)) fail("a field number out of range");
     switch (key & 7U) {
       case 0: field.value = varint(); return true;
       case 1: field.value = fixed(8); return true;
@@ -143,7 +143,7 @@ SentencePieceSpec SentencePieceSpec::parse(std::string_view bytes, std::string_v
 }
 
 SentencePieceSpec SentencePieceSpec::read(const std::filesystem::path& file) {
-  return parse(read_file(file, kMaxModelBytes), file.filename().string());
+  return parse(read_file(file, kMaxModelBytes), concat("'", file.string(), "'"));
 }
 
 SentencePiece::SentencePiece(SentencePieceSpec spec, std::string_view where)
@@ -151,23 +151,24 @@ SentencePiece::SentencePiece(SentencePieceSpec spec, std::string_view where)
       charsmap_(spec_.charsmap, where),
       unigram_(std::move(spec_.pieces), spec_.unk_id, UnigramRules::kSentencePiece, where) {
   spec_.pieces.clear();
+  std::vector<std::string> user_defined;
   for (int64_t id = 0; id < unigram_.size(); ++id) {
-    if (unigram_.piece(id).kind == PieceKind::kUserDefined) user_defined_.push_back(unigram_.piece(id).text);
+    if (unigram_.piece(id).kind == PieceKind::kUserDefined) user_defined.push_back(unigram_.piece(id).text);
   }
-  std::sort(user_defined_.begin(), user_defined_.end(),
-            [](const std::string& a, const std::string& b) { return a.size() > b.size(); });
+  user_defined_ = PrefixFinder(std::move(user_defined));
   if (spec_.byte_fallback && std::count(unigram_.byte_ids().begin(), unigram_.byte_ids().end(), -1) > 0) {
     throw DataError(concat(where, ": byte fallback without all 256 byte pieces"), "fetch the tokenizer again.");
   }
 }
 
 SentencePiece SentencePiece::load(const std::filesystem::path& file) {
-  return SentencePiece(SentencePieceSpec::read(file), file.filename().string());
+  return SentencePiece(SentencePieceSpec::read(file), concat("'", file.string(), "'"));
 }
 
 CharsMap::Rule SentencePiece::prefix(std::string_view text) const {
-  for (const std::string& symbol : user_defined_) {
-    if (text.substr(0, symbol.size()) == symbol) return {symbol.size(), text.substr(0, symbol.size())};
+  if (const auto symbol = user_defined_.longest(text)) {
+    const size_t size = user_defined_.size_of(*symbol);
+    return {size, text.substr(0, size)};
   }
   if (const auto rule = charsmap_.longest(text)) return *rule;
   const size_t length = std::min(utf8_length(text[0]), text.size());

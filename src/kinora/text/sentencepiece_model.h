@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "kinora/text/charsmap.h"
+#include "kinora/text/prefix_finder.h"
 #include "kinora/text/unigram.h"
 
 namespace kinora::text {
@@ -53,7 +54,7 @@ class SentencePiece {
 
   SentencePieceSpec spec_;
   CharsMap charsmap_;
-  std::vector<std::string> user_defined_;  // longest first: never normalized, always one piece
+  PrefixFinder user_defined_;  // never normalized, always one piece
   Unigram unigram_;
 };
 

@@ -82,9 +82,17 @@ T5Config T5Config::from_json(const Json& json, std::string_view what) {
   c.num_layers = object.int_or("num_layers", c.num_layers, 1, 1024);
   c.num_heads = object.int_or("num_heads", c.num_heads, 1, 1024);
   c.num_buckets = object.int_or("relative_attention_num_buckets", c.num_buckets, 4, 1 << 16);
+  c.max_distance = object.int_or("relative_attention_max_distance", c.max_distance, 1, 1 << 20);
   // The logarithmic half needs room beyond the exact one, which ends at a quarter of the buckets.
-  c.max_distance = object.int_or("relative_attention_max_distance", c.max_distance, c.num_buckets / 4 + 1, 1 << 20);
+  if (c.max_distance <= c.num_buckets / 4) {
+    throw DataError(concat(what, ": relative_attention_max_distance is ", c.max_distance, ", too little for ",
+                           c.num_buckets, " buckets"),
+                    concat("with so many it is at least ", c.num_buckets / 4 + 1));
+  }
   c.layer_norm_epsilon = object.number_or("layer_norm_epsilon", c.layer_norm_epsilon);
+  if (c.layer_norm_epsilon <= 0) {
+    throw DataError(concat(what, ": layer_norm_epsilon is ", c.layer_norm_epsilon), "it is above zero, such as 1e-6");
+  }
   read_activation(object.string_or("feed_forward_proj", type == "t5" ? "relu" : "gated-gelu"), what, c);
   return c;
 }

@@ -8,39 +8,21 @@
 #include "kinora/base/error.h"
 #include "kinora/nn/load.h"
 #include "kinora/tensor/convert.h"
+#include "kinora/tensor/test_values.h"
+#include "kinora/text/test_configs.h"
 
 namespace kinora::text {
 namespace {
 
-T5Config tiny() {
-  T5Config c;
-  c.vocab_size = 37;
-  c.d_model = 24;
-  c.d_kv = 5;
-  c.d_ff = 29;
-  c.num_layers = 3;
-  c.num_heads = 3;
-  c.gated = true;
-  c.activation = ops::Activation::gelu_tanh;
-  return c;
-}
-
 Tensor ids_of(int64_t batch, int64_t length) {
   return (at::arange(batch * length).view({batch, length}) * 7 + 3).remainder(37);
-}
-
-/// 1 in the first lengths[b] columns.
-Tensor mask_of(const std::vector<int64_t>& lengths, int64_t width) {
-  Tensor mask = at::zeros({static_cast<int64_t>(lengths.size()), width}, at::kLong);
-  for (size_t b = 0; b < lengths.size(); ++b) mask[static_cast<int64_t>(b)].narrow(0, 0, lengths[b]).fill_(1);
-  return mask;
 }
 
 double max_difference(const Tensor& a, const Tensor& b) { return (a - b).abs().max().item<double>(); }
 
 TEST(T5, PaddingChangesNoResultOfTheOtherTokens) {
   for (const bool per_layer : {false, true}) {
-    T5Config config = tiny();
+    T5Config config = tiny_t5();
     config.bias_per_layer = per_layer;
     const T5Encoder encoder(config);
     auto weights = init_weights(encoder.params(), 3);
@@ -50,19 +32,19 @@ TEST(T5, PaddingChangesNoResultOfTheOtherTokens) {
     for (const int64_t width : {7, 8, 19, 130}) {
       Tensor padded = at::zeros({1, width}, at::kLong);
       padded.narrow(1, 0, 7).copy_(ids);
-      const Tensor got = encoder.forward(run, padded, mask_of({7}, width)).narrow(1, 0, 7);
+      const Tensor got = encoder.forward(run, padded, prefix_mask({7}, width)).narrow(1, 0, 7);
       EXPECT_LT(max_difference(got, alone), 1e-5) << width;
     }
   }
 }
 
 TEST(T5, SamplesOfABatchWithDifferentLengthsDoNotMeet) {
-  const T5Encoder encoder(tiny());
+  const T5Encoder encoder(tiny_t5());
   auto weights = init_weights(encoder.params(), 3);
   const kinora::Run run{.weights = &weights};
   const std::vector<int64_t> lengths{1, 13, 6};
   const Tensor ids = ids_of(3, 13);
-  const Tensor together = encoder.forward(run, ids, mask_of(lengths, 13));
+  const Tensor together = encoder.forward(run, ids, prefix_mask(lengths, 13));
   for (int64_t b = 0; b < 3; ++b) {
     const int64_t length = lengths[static_cast<size_t>(b)];
     const Tensor alone = encoder.forward(run, ids.narrow(0, b, 1).narrow(1, 0, length));
@@ -71,17 +53,17 @@ TEST(T5, SamplesOfABatchWithDifferentLengthsDoNotMeet) {
 }
 
 TEST(T5, ASampleWithoutAnyTokenStaysFinite) {
-  const T5Encoder encoder(tiny());
+  const T5Encoder encoder(tiny_t5());
   auto weights = init_weights(encoder.params(), 3);
   const kinora::Run run{.weights = &weights};
-  EXPECT_TRUE(encoder.forward(run, ids_of(2, 5), mask_of({0, 5}, 5)).isfinite().all().item<bool>());
+  EXPECT_TRUE(encoder.forward(run, ids_of(2, 5), prefix_mask({0, 5}, 5)).isfinite().all().item<bool>());
 }
 
 TEST(T5, Bfloat16StaysNearFloat32) {
-  const T5Encoder encoder(tiny());
+  const T5Encoder encoder(tiny_t5());
   auto wide = init_weights(encoder.params(), 3);
   auto narrow = init_weights(encoder.params(), 3, at::kBFloat16);
-  const Tensor ids = ids_of(2, 11), mask = mask_of({11, 4}, 11);
+  const Tensor ids = ids_of(2, 11), mask = prefix_mask({11, 4}, 11);
   const Tensor want = encoder.forward({.weights = &wide}, ids, mask);
   const Tensor got = encoder.forward({.weights = &narrow}, ids, mask);
   EXPECT_EQ(got.scalar_type(), at::kBFloat16);
@@ -90,13 +72,13 @@ TEST(T5, Bfloat16StaysNearFloat32) {
 
 TEST(T5, GradientsReachEveryParameterAndAreFinite) {
   for (const bool gated : {false, true}) {
-    T5Config config = tiny();
+    T5Config config = tiny_t5();
     config.gated = gated;
     config.bias_per_layer = gated;
     const T5Encoder encoder(config);
     auto weights = init_weights(encoder.params(), 3);
     for (Tensor& w : weights.tensors()) w.requires_grad_();
-    encoder.forward({.weights = &weights}, ids_of(2, 9), mask_of({9, 4}, 9)).square().sum().backward();
+    encoder.forward({.weights = &weights}, ids_of(2, 9), prefix_mask({9, 4}, 9)).square().sum().backward();
     for (const Param& p : encoder.params()) {
       const Tensor gradient = weights.get(p).grad();
       ASSERT_TRUE(gradient.defined()) << p.name;
@@ -107,7 +89,7 @@ TEST(T5, GradientsReachEveryParameterAndAreFinite) {
 }
 
 TEST(T5, HiddenStatesEndWithTheLastHiddenState) {
-  const T5Encoder encoder(tiny());
+  const T5Encoder encoder(tiny_t5());
   auto weights = init_weights(encoder.params(), 3);
   const kinora::Run run{.weights = &weights};
   const auto states = encoder.hidden_states(run, ids_of(1, 5));
@@ -117,7 +99,7 @@ TEST(T5, HiddenStatesEndWithTheLastHiddenState) {
 }
 
 TEST(T5, ParametersHaveThePublishedNames) {
-  T5Config config = tiny();
+  T5Config config = tiny_t5();
   const T5Encoder gated(config);
   EXPECT_EQ(gated.params()[0].name, "shared.weight");
   EXPECT_EQ(gated.params().options(0).aliases, std::vector<std::string>{"encoder.embed_tokens.weight"});
@@ -133,7 +115,7 @@ TEST(T5, ParametersHaveThePublishedNames) {
 }
 
 TEST(T5, CheckpointsMayNameTheTiedEmbeddingEitherWayOrBoth) {
-  const T5Encoder encoder(tiny());
+  const T5Encoder encoder(tiny_t5());
   const auto weights = init_weights(encoder.params(), 3);
   const std::string shared = "shared.weight", tied = "encoder.embed_tokens.weight";
   const auto path = std::filesystem::temp_directory_path() / "kinora_t5_test.safetensors";
@@ -180,16 +162,20 @@ TEST(T5Config, RefusesWhatIsNoT5) {
   EXPECT_THROW(read(R"({"feed_forward_proj": "gated-tanh"})"), DataError);
   EXPECT_THROW(read(R"({"num_layers": 0})"), DataError);
   EXPECT_THROW(read(R"({"relative_attention_max_distance": 8})"), DataError);
+  EXPECT_THROW(read(R"({"relative_attention_num_buckets": 1024})"), DataError);  // of 128 positions by default
+  EXPECT_EQ(read(R"({"relative_attention_num_buckets": 508})").max_distance, 128);
+  for (const char* epsilon : {"0", "-1e-6"})
+    EXPECT_THROW(read(concat("{\"layer_norm_epsilon\": ", epsilon, "}").c_str()), DataError) << epsilon;
   EXPECT_THROW(read("[]"), DataError);
 }
 
 TEST(T5, RefusesInputsThatDoNotFit) {
-  const T5Encoder encoder(tiny());
+  const T5Encoder encoder(tiny_t5());
   auto weights = init_weights(encoder.params(), 3);
   const kinora::Run run{.weights = &weights};
   EXPECT_THROW(encoder.forward(run, ids_of(1, 5).view({5})), UsageError);
   EXPECT_THROW(encoder.forward(run, ids_of(1, 5).to(at::kInt)), UsageError);
-  EXPECT_THROW(encoder.forward(run, ids_of(1, 5), mask_of({5}, 6)), UsageError);
+  EXPECT_THROW(encoder.forward(run, ids_of(1, 5), prefix_mask({5}, 6)), UsageError);
   EXPECT_THROW(encoder.forward(run, ids_of(1, 5) + 40), UsageError);
   EXPECT_THROW(encoder.forward(run, ids_of(1, 5) - 40), UsageError);
   std::stop_source stop;

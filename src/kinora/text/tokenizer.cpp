@@ -19,13 +19,12 @@ int64_t extra_ids_of(const std::filesystem::path& folder, const SentencePieceSpe
   }
   if (!std::filesystem::exists(config)) return fallback;
   const Json json = read_json_file(config);
-  return JsonObject(json, config.filename().string()).int_or("extra_ids", fallback, 0, kMaxExtraIds);
+  return JsonObject(json, concat("'", config.string(), "'")).int_or("extra_ids", fallback, 0, kMaxExtraIds);
 }
 
 }  // namespace
 
-Tokenizer::Tokenizer(Pipeline pipeline)
-    : pipeline_(std::move(pipeline)), pad_id_(pipeline_.find("<pad>")), eos_id_(pipeline_.find("</s>")) {}
+Tokenizer::Tokenizer(Pipeline pipeline) : pipeline_(std::move(pipeline)), pad_id_(pipeline_.find("<pad>")) {}
 
 Tokenizer Tokenizer::t5(SentencePieceSpec spec, int64_t extra_ids, std::string_view where) {
   KINORA_ASSERT(extra_ids >= 0 && extra_ids <= kMaxExtraIds);
@@ -47,12 +46,12 @@ Tokenizer Tokenizer::t5(SentencePieceSpec spec, int64_t extra_ids, std::string_v
   Unigram unigram(std::move(spec.pieces), spec.unk_id, UnigramRules::kTokenizers, where);
   const int64_t eos = unigram.find("</s>");
   if (eos < 0) throw DataError(concat(where, ": no piece \"</s>\""), "a T5 tokenizer has one.");
-  return Tokenizer(Pipeline{.unigram = std::move(unigram),
-                            .added = std::move(added),
-                            .normalizers = {charsmap},
-                            .pre_tokenizers = {WhitespaceSplit{}, Metaspace{}},
-                            .before = {},
-                            .after = {eos}});
+  return Tokenizer(Pipeline(PipelineParts{.unigram = std::move(unigram),
+                                          .added = std::move(added),
+                                          .normalizers = {charsmap},
+                                          .pre_tokenizers = {WhitespaceSplit{}, Metaspace{}},
+                                          .before = {},
+                                          .after = {eos}}));
 }
 
 Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
@@ -60,7 +59,7 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
   if (std::filesystem::exists(spiece)) {
     SentencePieceSpec spec = SentencePieceSpec::read(spiece);
     const int64_t extra_ids = extra_ids_of(folder, spec);
-    return t5(std::move(spec), extra_ids, spiece.filename().string());
+    return t5(std::move(spec), extra_ids, concat("'", spiece.string(), "'"));
   }
   const auto json = folder / "tokenizer.json";
   if (std::filesystem::exists(json)) return Tokenizer(read_tokenizer_json(json));
@@ -68,9 +67,9 @@ Tokenizer Tokenizer::load(const std::filesystem::path& folder) {
 }
 
 Encoded Tokenizer::encode(std::string_view text, const EncodeOptions& options) const {
+  const std::vector<int64_t>&before = pipeline_.parts().before, &after = pipeline_.parts().after;
   std::vector<int64_t> inner = pipeline_.encode(text);
-  const int64_t num_special =
-      options.add_eos ? static_cast<int64_t>(pipeline_.before.size() + pipeline_.after.size()) : 0;
+  const int64_t num_special = options.add_eos ? static_cast<int64_t>(before.size() + after.size()) : 0;
   const int64_t length = static_cast<int64_t>(inner.size()) + num_special;
   if (options.max_length > 0 && length > options.max_length) {
     if (!options.truncate) {
@@ -84,9 +83,9 @@ Encoded Tokenizer::encode(std::string_view text, const EncodeOptions& options) c
     inner.resize(static_cast<size_t>(options.max_length - num_special));
   }
   Encoded out;
-  if (options.add_eos) out.ids = pipeline_.before;
+  if (options.add_eos) out.ids = before;
   out.ids.insert(out.ids.end(), inner.begin(), inner.end());
-  if (options.add_eos) out.ids.insert(out.ids.end(), pipeline_.after.begin(), pipeline_.after.end());
+  if (options.add_eos) out.ids.insert(out.ids.end(), after.begin(), after.end());
   out.attention_mask.assign(out.ids.size(), 1);
   if (options.pad_to > 0) {
     const auto padded = static_cast<size_t>(options.pad_to);

@@ -42,13 +42,10 @@ class Tokenizer {
   std::string decode(const std::vector<int64_t>& ids) const { return pipeline_.decode(ids); }
 
   int64_t vocab_size() const { return pipeline_.vocab_size(); }
-  int64_t pad_id() const { return pad_id_; }
-  int64_t eos_id() const { return eos_id_; }
 
  private:
   Pipeline pipeline_;
   int64_t pad_id_;
-  int64_t eos_id_;
 };
 
 }  // namespace kinora::text

@@ -128,7 +128,7 @@ void parse_pre_tokenizer(const JsonObject& object, std::vector<PreTokenizer>& ou
   }
 }
 
-void parse_template(const JsonObject& object, Pipeline& pipeline) {
+void parse_template(const JsonObject& object, PipelineParts& pipeline) {
   const std::string kind = object.require_string("type");
   if (kind != "TemplateProcessing") refuse_kind(object, "post_processor", kind);
   const JsonObject specials = object.require_object("special_tokens");
@@ -192,26 +192,26 @@ Pipeline parse_tokenizer_json(std::string_view text, std::string_view where) {
   Unigram unigram = parse_model(root.require_object("model"), byte_fallback);
   std::vector<AddedToken> added;
   if (root.has("added_tokens")) added = parse_added(root.require_array("added_tokens"), root, unigram);
-  Pipeline pipeline{.unigram = std::move(unigram),
-                    .byte_fallback = byte_fallback,
-                    .added = std::move(added),
-                    .normalizers = {},
-                    .pre_tokenizers = {},
-                    .before = {},
-                    .after = {}};
-  if (root.has("normalizer")) parse_normalizer(root.require_object("normalizer"), pipeline.normalizers);
-  if (root.has("pre_tokenizer")) parse_pre_tokenizer(root.require_object("pre_tokenizer"), pipeline.pre_tokenizers);
-  if (root.has("post_processor")) parse_template(root.require_object("post_processor"), pipeline);
+  PipelineParts parts{.unigram = std::move(unigram),
+                      .byte_fallback = byte_fallback,
+                      .added = std::move(added),
+                      .normalizers = {},
+                      .pre_tokenizers = {},
+                      .before = {},
+                      .after = {}};
+  if (root.has("normalizer")) parse_normalizer(root.require_object("normalizer"), parts.normalizers);
+  if (root.has("pre_tokenizer")) parse_pre_tokenizer(root.require_object("pre_tokenizer"), parts.pre_tokenizers);
+  if (root.has("post_processor")) parse_template(root.require_object("post_processor"), parts);
   if (root.has("decoder")) {
     const JsonObject decoder = root.require_object("decoder");
     const std::string kind = decoder.require_string("type");
     if (kind != "Metaspace") refuse_kind(decoder, "decoder", kind);
   }
-  return pipeline;
+  return Pipeline(std::move(parts));
 }
 
 Pipeline read_tokenizer_json(const std::filesystem::path& file) {
-  return parse_tokenizer_json(read_file(file, kJsonTokenizerBytes), file.filename().string());
+  return parse_tokenizer_json(read_file(file, kJsonTokenizerBytes), concat("'", file.string(), "'"));
 }
 
 }  // namespace kinora::text

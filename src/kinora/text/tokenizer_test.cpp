@@ -102,7 +102,7 @@ TEST(Tokenizer, LoadsAFolderAndPrefersSpiece) {
 TEST(Tokenizer, EosAndCuttingFollowTheOptions) {
   const Tokenizer tokenizer = small_t5();
   const auto whole = tokenizer.encode("a red fox walks along");
-  EXPECT_EQ(whole.ids.back(), tokenizer.eos_id());
+  EXPECT_EQ(whole.ids.back(), 1);
   const auto bare = tokenizer.encode("a red fox walks along", {.add_eos = false});
   EXPECT_EQ(bare.ids.size() + 1, whole.ids.size());
   const auto cut = tokenizer.encode("a red fox walks along", {.max_length = 3});
@@ -184,6 +184,23 @@ TEST(TokenizerJson, AddedTokensTakeTheWhiteSpaceTheyAskFor) {
   EXPECT_EQ(pipeline.encode("a  <x>  b"), (std::vector<int64_t>{3, 1, 5, 3, 2}));
   EXPECT_EQ(pipeline.encode("w aw"), (std::vector<int64_t>{6, 3, 1, 0}));
   EXPECT_EQ(pipeline.decode({1, 5, 3, 2}), "a b");
+}
+
+TEST(TokenizerJson, NormalizedTokensAreLookedForAsTheNormalizersWriteThem) {
+  const Pipeline pipeline = parse(kModel, R"("normalizer":{"type":"NFKC"},"added_tokens":[
+      {"id":5,"content":"\uff38","normalized":true},{"id":6,"content":"\uff38\uff39","normalized":false}])");
+  EXPECT_EQ(pipeline.encode("aXb"), (std::vector<int64_t>{1, 5, 2}));
+  EXPECT_EQ(pipeline.encode("a\xEF\xBC\xB8\xEF\xBC\xB9"), (std::vector<int64_t>{1, 6}));
+}
+
+TEST(PrefixFinder, FindsTheLongestAndOfEqualOnesTheFirst) {
+  const PrefixFinder finder({"ab", "", "abc", "b", "ab", "\xFF"});
+  EXPECT_EQ(finder.longest("abcd"), 2U);
+  EXPECT_EQ(finder.longest("abd"), 0U);
+  EXPECT_EQ(finder.longest("\xFF"), 5U);
+  for (const char* text : {"", "a", "cab"}) EXPECT_EQ(finder.longest(text), std::nullopt) << text;
+  EXPECT_EQ(finder.size_of(2), 3U);
+  EXPECT_EQ(PrefixFinder().longest("a"), std::nullopt);
 }
 
 TEST(TokenizerJson, MetaspaceFirstMarksOnlyTheStart) {

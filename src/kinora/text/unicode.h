@@ -23,6 +23,8 @@ size_t utf8_length(char lead);
 /// Code point of the well formed character at the start of `text`, which must not be empty.
 char32_t first_code_point(std::string_view text);
 
+/// Nothing that shows: only white space and characters without a shape, such as U+200B.
+bool is_blank(std::string_view text);
 /// The property White_Space.
 bool is_white_space(char32_t c);
 /// What Python's str.isspace and `\s` take: White_Space and U+001C .. U+001F.

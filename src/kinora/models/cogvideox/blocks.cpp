@@ -77,6 +77,13 @@ Block::Block(const Scope& scope, const CogVideoXConfig& config, int index)
 
 Streams Block::add_sublayer(const Run& run, const Streams& streams, SiteKey key, const LayerNormZero& norm,
                             const Tensor& time_embed, c10::function_ref<Streams(const Streams&)> compute) const {
+  // Without a policy nobody wants the product with the gate, so the sum takes it in; the bits are the same.
+  if (!run.policy) {
+    const Modulation m = norm.modulation(run, time_embed);
+    const Streams y = compute(norm.norm(run, streams, m));
+    return {ops::add_residual(streams[0], y[0], for_video(m.gate)),
+            ops::add_residual(streams[1], y[1], for_text(m.text_gate))};
+  }
   key.point = Point::residual;
   const Streams added = site(run, key, [&]() -> Streams {
     const Modulation m = norm.modulation(run, time_embed);

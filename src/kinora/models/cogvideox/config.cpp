@@ -70,6 +70,7 @@ CogVideoXConfig CogVideoXConfig::from_json(const Json& json, std::string_view wh
       o.bool_or("use_learned_positional_embeddings", c.use_learned_positional_embeddings);
   c.patch_bias = o.bool_or("patch_bias", c.patch_bias);
   o.ignore({"dropout"});
+  o.warn_unknown();
   check(c, what);
   return c;
 }

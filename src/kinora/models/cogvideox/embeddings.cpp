@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "kinora/base/error.h"
-#include "kinora/ops/conv.h"
+#include "kinora/ops/patchify.h"
 
 namespace kinora::models::cogvideox {
 namespace {

@@ -8,29 +8,14 @@
 #include <string>
 
 #include "kinora/base/error.h"
+#include "kinora/models/test_configs.h"
 #include "kinora/nn/site.h"
 
 namespace kinora::models::cogvideox {
 namespace {
 
-CogVideoXConfig tiny() {
-  CogVideoXConfig c;
-  c.num_attention_heads = 2;
-  c.attention_head_dim = 16;
-  c.in_channels = 3;
-  c.out_channels = 5;
-  c.time_embed_dim = 12;
-  c.text_embed_dim = 14;
-  c.num_layers = 2;
-  c.sample_width = 10;
-  c.sample_height = 6;
-  c.sample_frames = 9;
-  c.max_text_seq_length = 7;
-  return c;
-}
-
 CogVideoXConfig tiny_rotary() {
-  CogVideoXConfig c = tiny();
+  CogVideoXConfig c = tiny_cogvideox();
   c.use_rotary_positional_embeddings = true;
   return c;
 }
@@ -93,7 +78,7 @@ struct Reuser : Policy {
 };
 
 TEST(CogVideoX, ReusingEverySiteOfTheSameCallGivesTheSameResult) {
-  const auto config = tiny();
+  const auto config = tiny_cogvideox();
   const CogVideoXTransformer model(config);
   auto weights = init_weights(model.params(), 5);
   const auto in = inputs_for(config, 1, 3, 6, 10);
@@ -108,7 +93,7 @@ TEST(CogVideoX, ReusingEverySiteOfTheSameCallGivesTheSameResult) {
 }
 
 TEST(CogVideoX, SamplesOfABatchDoNotMeet) {
-  for (const auto& config : {tiny(), tiny_rotary()}) {
+  for (const auto& config : {tiny_cogvideox(), tiny_rotary()}) {
     const CogVideoXTransformer model(config);
     auto weights = init_weights(model.params(), 5);
     const kinora::Run run{.weights = &weights};
@@ -129,7 +114,7 @@ TEST(CogVideoX, GradientsReachEveryParameterAndAreFinite) {
   CogVideoXConfig with_time_patches = tiny_rotary();
   with_time_patches.patch_size_t = 2;
   with_time_patches.ofs_embed_dim = 12;
-  for (const auto& config : {tiny(), with_time_patches}) {
+  for (const auto& config : {tiny_cogvideox(), with_time_patches}) {
     const CogVideoXTransformer model(config);
     auto weights = init_weights(model.params(), 5);
     for (Tensor& w : weights.tensors()) w.requires_grad_();
@@ -164,7 +149,7 @@ TEST(CogVideoX, ProbesGiveWhatPoliciesLookAt) {
       return Policy::stack(run, blocks, std::move(streams));
     }
   } prober;
-  const auto config = tiny();
+  const auto config = tiny_cogvideox();
   const CogVideoXTransformer model(config);
   auto weights = init_weights(model.params(), 5);
   model.forward({.weights = &weights, .policy = &prober}, inputs_for(config, 2, 3, 6, 10));
@@ -200,7 +185,7 @@ TEST(CogVideoX, RotaryGridFollowsTheProportionsOfTheLatent) {
   EXPECT_TRUE(whole.cos.equal(want.cos));
   const auto square = rotary_positions(config, 1, 8, 8);  // fits as 3 x 3, one column from the left
   EXPECT_TRUE(square.sin.equal(rotary_3d(at::arange(1), grid_positions(0, 3, 4), grid_positions(1, 4, 4), 16).sin));
-  EXPECT_FALSE(rotary_positions(tiny(), 1, 8, 8).cos.defined());
+  EXPECT_FALSE(rotary_positions(tiny_cogvideox(), 1, 8, 8).cos.defined());
   auto later = config;
   later.patch_size_t = 2;
   EXPECT_TRUE(

@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "kinora/base/error.h"
-#include "kinora/ops/conv.h"
+#include "kinora/ops/patchify.h"
 
 namespace kinora::models::open_sora {
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kinora/base/error.h"
+#include "kinora/ops/patchify.h"
 #include "kinora/ops/unpatchify.h"
 
 namespace kinora::models {
@@ -32,8 +33,6 @@ std::vector<Block> make_blocks(const Scope& scope, const STDiT3Config& config) {
   }
   return blocks;
 }
-
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /// As Python rounds: halves go to the even neighbour.
 double round_half_even(double x) { return std::nearbyint(x); }
@@ -72,7 +71,7 @@ void STDiT3::check(const STDiT3Inputs& in) const {
     refuse("latents", in.latents.defined() ? in.latents : at::empty({0}),
            concat("[batch, ", config_.in_channels, ", frames, height, width]"));
   }
-  const int64_t batch = in.latents.size(0), frames = ceil_div(in.latents.size(2), config_.patch_size[0]);
+  const int64_t batch = in.latents.size(0), frames = ops::ceil_div(in.latents.size(2), config_.patch_size[0]);
   if (!in.timestep.defined() || in.timestep.dim() != 1 || in.timestep.size(0) != batch) {
     refuse("timestep", in.timestep.defined() ? in.timestep : at::empty({0}), concat("[", batch, "]"));
   }
@@ -155,8 +154,8 @@ Tensor STDiT3::forward(const Run& run, const STDiT3Inputs& in) const {
   const Tensor latents = in.latents.to(options.device(), c10::typeMetaToScalarType(options.dtype()));
   Tensor x = x_embedder_(run, latents);
   const Extent extent{.frames = x.size(1), .rows = x.size(2)};
-  const int64_t h = ceil_div(latents.size(3), config_.patch_size[1]),
-                w = ceil_div(latents.size(4), config_.patch_size[2]);
+  const int64_t h = ops::ceil_div(latents.size(3), config_.patch_size[1]),
+                w = ops::ceil_div(latents.size(4), config_.patch_size[2]);
   const double scale = std::sqrt(in.height * in.width) / config_.input_sq_size;
   const double base = round_half_even(std::sqrt(static_cast<double>(extent.rows)));
   x = x + open_sora::position_table(h, w, config_.hidden_size, scale, base, options).unsqueeze(1);

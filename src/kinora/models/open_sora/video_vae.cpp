@@ -34,6 +34,7 @@ VideoVaeConfig VideoVaeConfig::from_json(const Json& json, const std::string& wh
   if (const Json* nested = object.find("vae_temporal"))
     c.temporal = TemporalVaeConfig::from_json(*nested, concat(what, ": vae_temporal"));
   c.spatial_scaling_factor = object.number_or("spatial_scaling_factor", c.spatial_scaling_factor);
+  if (c.spatial_scaling_factor == 0) throw DataError(concat(what, ": spatial_scaling_factor is zero"));
   c.micro_batch_size = object.int_or("micro_batch_size", c.micro_batch_size, 1, 1 << 20);
   const bool whole = json.contains("micro_frame_size") && json.at("micro_frame_size").is_null();
   c.micro_frame_size = whole ? 0 : object.int_or("micro_frame_size", c.micro_frame_size, 0, 1 << 20);

@@ -257,6 +257,7 @@ TEST(VideoVaeConfig, RefusesWhatDoesNotFit) {
   EXPECT_THROW(read("scale", {1.0, 2.0}), DataError);
   EXPECT_THROW(read("scale", {1.0, 2.0, 0.0, 1.0}), DataError);
   EXPECT_THROW(read("shift", Json::array()), DataError);
+  EXPECT_THROW(read("spatial_scaling_factor", 0), DataError);
   EXPECT_THROW(read("vae_temporal", {{"in_out_channels", 8}, {"filters", 8}, {"num_groups", 4}}), DataError);
 }
 

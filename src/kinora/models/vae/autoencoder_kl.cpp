@@ -1,7 +1,6 @@
 #include "kinora/models/vae/autoencoder_kl.h"
 
 #include <algorithm>
-#include <array>
 #include <functional>
 #include <utility>
 
@@ -183,16 +182,6 @@ Tensor AutoencoderKl::decode_part(const Run& run, const Tensor& z, const KlParts
   const TileGrid grid{
       .size = latent, .step = part_of(latent, 1 - parts.tile_overlap), .blend = blend, .keep = sample - blend};
   return map_tiles(z, grid, whole);
-}
-
-std::string older_kl_name(const std::string& name) {
-  static constexpr std::array<std::pair<const char*, const char*>, 4> kNames{
-      {{".to_q.", ".query."}, {".to_k.", ".key."}, {".to_v.", ".value."}, {".to_out.0.", ".proj_attn."}}};
-  for (const auto& [now, before] : kNames) {
-    const size_t at = name.find(now);
-    if (at != std::string::npos) return name.substr(0, at) + before + name.substr(at + std::string_view(now).size());
-  }
-  return name;
 }
 
 }  // namespace kinora::models

@@ -70,8 +70,4 @@ class AutoencoderKl {
   std::optional<Conv> quant_conv_, post_quant_conv_;
 };
 
-/// The name that checkpoints from before diffusers 0.18 give to an attention parameter ("...to_q.weight" is
-/// "...query.weight", "to_out.0" is "proj_attn"); other names as they are. For LoadOptions::alias.
-std::string older_kl_name(const std::string& name);
-
 }  // namespace kinora::models

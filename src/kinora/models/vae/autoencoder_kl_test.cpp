@@ -166,10 +166,15 @@ TEST(AutoencoderKlConfig, RefusesWhatIsNotBuilt) {
 }
 
 TEST(AutoencoderKl, KnowsTheNamesOfOlderCheckpoints) {
-  EXPECT_EQ(older_kl_name("encoder.mid_block.attentions.0.to_q.weight"), "encoder.mid_block.attentions.0.query.weight");
-  EXPECT_EQ(older_kl_name("decoder.mid_block.attentions.0.to_out.0.bias"),
-            "decoder.mid_block.attentions.0.proj_attn.bias");
-  EXPECT_EQ(older_kl_name("decoder.conv_in.bias"), "decoder.conv_in.bias");
+  Params params;
+  const AutoencoderKl vae{Scope(params), small_config()};
+  const auto aliases = [&](const char* name) { return params.options(params.find(name)->id).aliases; };
+  using Names = std::vector<std::string>;
+  EXPECT_EQ(aliases("encoder.mid_block.attentions.0.to_q.weight"),
+            Names{"encoder.mid_block.attentions.0.query.weight"});
+  EXPECT_EQ(aliases("decoder.mid_block.attentions.0.to_out.0.bias"),
+            Names{"decoder.mid_block.attentions.0.proj_attn.bias"});
+  EXPECT_EQ(aliases("decoder.conv_in.bias"), Names{});
 }
 
 }  // namespace

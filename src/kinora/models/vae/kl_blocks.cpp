@@ -43,10 +43,11 @@ Tensor ResnetBlock::operator()(const Run& run, Tensor x) const {
 
 PixelAttention::PixelAttention(const Scope& scope, int64_t channels, int64_t groups)
     : norm_(scope / "group_norm", groups, channels, kEps),
-      q_(scope / "to_q", channels, channels),
-      k_(scope / "to_k", channels, channels),
-      v_(scope / "to_v", channels, channels),
-      out_(scope / "to_out" / 0, channels, channels) {}
+      // The other names are those of checkpoints from before diffusers 0.18.
+      q_((scope / "to_q").also_at(scope / "query"), channels, channels),
+      k_((scope / "to_k").also_at(scope / "key"), channels, channels),
+      v_((scope / "to_v").also_at(scope / "value"), channels, channels),
+      out_((scope / "to_out" / 0).also_at(scope / "proj_attn"), channels, channels) {}
 
 Tensor PixelAttention::operator()(const Run& run, Tensor x) const {
   const Tensor rows = norm_(run, x).flatten(2).transpose(1, 2).contiguous();  // [B, H W, C]
