@@ -14,31 +14,32 @@ deps: ## install what is missing (Debian packages, LibTorch)
 	@deps/install.sh
 
 configure: deps
-	@cmake -G Ninja -B $(BUILD) -DCMAKE_BUILD_TYPE=Release >$(BUILD).log 2>&1 || { cat $(BUILD).log; exit 1; }
-	@rm -f $(BUILD).log
+	@cmake -G Ninja -B "$(BUILD)" -DCMAKE_BUILD_TYPE=Release $(if $(KINORA_DEPS),-DKINORA_DEPS="$(KINORA_DEPS)") \
+	  >"$(BUILD).log" 2>&1 || { cat "$(BUILD).log"; exit 1; }
+	@rm -f "$(BUILD).log"
 
 build: configure ## compile the program: build/kinora
-	@cmake --build $(BUILD) --target kinora
+	@cmake --build "$(BUILD)" --target kinora
 
 demo: build ## make a clip from a prompt with the built-in model: demo.mp4
-	$(BUILD)/kinora generate "$(PROMPT)" --output demo.mp4
+	"$(BUILD)/kinora" generate "$(PROMPT)" --output demo.mp4
 	@echo "demo: wrote demo.mp4"
 
 test: configure ## build and run every test
-	@cmake --build $(BUILD)
-	@ctest --test-dir $(BUILD) --parallel $$(nproc) --output-on-failure --no-tests=error $(TEST_ARGS)
+	@cmake --build "$(BUILD)"
+	@ctest --test-dir "$(BUILD)" --parallel $$(nproc) --output-on-failure --no-tests=error $(TEST_ARGS)
 
 install: build ## install under PREFIX (/usr/local), for this machine: LibTorch stays in .deps
-	@cmake --install $(BUILD) --prefix $(PREFIX)
+	@cmake --install "$(BUILD)" --prefix "$(PREFIX)"
 
 bench: build ## measure: machine, operators, models
-	@bench/run $(BUILD)
+	@bench/run "$(BUILD)"
 
 check: build ## what is too slow for every test run: format, big parity and robustness checks
-	@tools/check $(BUILD)
+	@tools/check "$(BUILD)"
 
 fuzz: deps ## fuzz the file readers under sanitizers (clang)
 	@tools/fuzz
 
 clean: ## remove the build
-	@rm -rf $(BUILD)
+	@rm -rf "$(BUILD)"

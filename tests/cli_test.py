@@ -5,6 +5,7 @@ Trains a model of a few thousand weights for two steps and works with that; noth
 """
 import json
 import os
+import resource
 import shutil
 import signal
 import struct
@@ -79,6 +80,17 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(sorted(p.name for p in self.work.iterdir()), sorted(leaves), words)
         return words
 
+    def begin(self, *args, says, **options):
+        """Starts the command and waits for a line of it that holds `says`."""
+        begun = subprocess.Popen([PROGRAM, *args], cwd=self.work, stderr=subprocess.PIPE, **options)
+        self.addCleanup(begun.kill)  # a test that fails leaves no long run behind
+        seen = []
+        for line in begun.stderr:
+            seen.append(line)
+            if says in line:
+                return begun
+        self.fail(f"ended with {begun.wait()} before it said {says}: {seen}")
+
     def copy_model(self):
         shutil.copytree(self.model, self.work / "model")
         return self.work / "model"
@@ -97,7 +109,8 @@ class CommandLine(unittest.TestCase):
         self.assertEqual((found["streams"][0]["codec_name"], found["streams"][0]["pix_fmt"]), ("h264", "yuv420p"))
         comment = json.loads(found["format"]["tags"]["comment"])
         self.assertEqual((comment["prompt"], comment["seed"]), ("a red ball moves to the right on grass", 7))
-        self.assertIn(b"denoise 4/4", done.stderr)
+        for shown in (b"load 0/1", b"encode 1/1", b"denoise 4/4", b"decode 9/9"):
+            self.assertIn(shown, done.stderr)
 
     def test_the_same_seed_gives_the_same_file(self):
         for name in ("a.gif", "b.gif"):
@@ -157,11 +170,24 @@ class CommandLine(unittest.TestCase):
         self.refused(2, "generate", b"\xff\xfe", "--model", self.model, says="UTF-8")
 
     def test_bad_sizes(self):
-        for option, value in (("--height", "0"), ("--height", "-5"), ("--width", "1"), ("--frames", "0"), ("--frames", "-1"), ("--steps", "0"),
+        for option, value in (("--height", "0"), ("--height", "-5"), ("--width", "1"), ("--frames", "0"), ("--frames", "-1"),
+                              ("--steps", "0"), ("--seed", ""), ("--frames", ""), ("--height", ""), ("--memory", ""),
                               ("--fps", "0"), ("--guidance-scale", "nan"), ("--threads", "-1"), ("--resolution", "481p"), ("--dtype", "int3"),
                               ("--memory", "much"), ("--steps", "abc"), ("--seed", "-1"), ("--seed", "99999999999999999999999")):
             with self.subTest(option=option, value=value):
                 self.refused(2, "generate", "a red ball", "--model", self.model, option, value)
+
+    def test_prompts_without_quotes_are_refused(self):
+        self.refused(2, "generate", "a", "red", "ball", "--model", self.model, says="quotes")
+
+    def test_scores_are_refused_where_prompts_are_plain(self):
+        for option, value in (("--aes", "6"), ("--flow", "3"), ("--camera-motion", "pan left")):
+            self.refused(2, "generate", "a red ball", "--model", self.model, option, value, says=option)
+
+    def test_a_gif_has_a_most_of_frames_and_pictures_have_none(self):
+        self.refused(2, "generate", "a", "--model", self.model, "--frames", "1025", "--output", "x.gif", says="too many")
+        done = self.run_it("generate", "a", "--model", self.model, "--frames", "1025", "--steps", "1", "--guidance-scale", "1", "--output", "x.mp4")
+        self.assertEqual(done.returncode, 0, done.stderr)
 
     def test_too_large_for_the_memory_names_what_fits(self):
         self.assertRegex(self.refused(69, "generate", "a red ball", "--model", self.model, "--frames", "60000", "--height", "4096", "--width", "4096"),
@@ -170,9 +196,28 @@ class CommandLine(unittest.TestCase):
 
     def test_bad_models(self):
         self.refused(2, "generate", "a", "--model", "nowhere", says="nowhere")
+        self.refused(2, "generate", "a", "--model", "", says="--model")
         (self.work / "model.pt").write_bytes(b"\x80\x02pickle")
         self.refused(2, "generate", "a", "--model", "model.pt", says="tools/convert.py", leaves=["model.pt"])
         self.refused(2, "inspect", "model.pt", says="tools/convert.py", leaves=["model.pt"])
+
+    def test_a_folder_without_a_model_says_what_is_known(self):
+        (self.work / "empty").mkdir()
+        self.refused(2, "generate", "a", "--model", "empty", says="OpenSoraPipeline", leaves=["empty"])
+
+    def test_inspect_of_a_config_names_the_folder(self):
+        for name in ("model_index.json", "vae/config.json"):
+            self.refused(2, "inspect", self.model / name, says="folder around it")
+
+    def test_no_byte_of_a_foreign_name_moves_the_cursor(self):
+        self.assertNotIn("\x1b", self.refused(2, "generate", "a", "--model", "a\x1b[31mb"))
+
+    def test_defaults_that_cannot_be_are_of_the_file(self):
+        index = json.loads((self.copy_model() / "model_index.json").read_text())
+        for key, value in (("guidance_scale", -1), ("fps", 0)):
+            changed = {**index, "defaults": {**index["defaults"], key: value}}
+            (self.work / "model" / "model_index.json").write_text(json.dumps(changed))
+            self.refused(65, "generate", "a", "--model", "model", says=key, leaves=["model"])
 
     def test_unknown_model_class(self):
         index = json.loads((self.copy_model() / "model_index.json").read_text())
@@ -221,16 +266,52 @@ class CommandLine(unittest.TestCase):
         self.refused(69, "generate", "a", "--model", self.model, "--output", "/proc/x.gif")
         self.refused(2, "generate", "a", "--model", self.model, "--frames", "3", "--output", "x.png")
 
+    def test_a_file_that_grows_too_large_is_an_error_and_leaves_nothing(self):
+        for name in ("x.gif", "x.mp4"):
+            done = subprocess.run([PROGRAM, "generate", "a", "--model", self.model, "--steps", "1", "--output", name], cwd=self.work, capture_output=True,
+                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)), timeout=300)
+            self.assertEqual(done.returncode, 69, done.stderr)
+            self.assertEqual(list(self.work.iterdir()), [])
+
+    @unittest.skipIf(os.geteuid() == 0, "root may read everything")
+    def test_what_may_not_be_read_is_named_and_no_bug(self):
+        (self.work / "locked").mkdir(mode=0)
+        self.addCleanup((self.work / "locked").chmod, 0o700)
+        self.refused(69, "inspect", "locked/model", says="locked", leaves=["locked"])
+        self.refused(69, "generate", "a", "--model", self.model, "--output", "locked/", says="locked", leaves=["locked"])
+
     def test_without_ffmpeg_gif_still_works(self):
         nowhere = {"PATH": "/nonexistent"}
         self.refused(69, "generate", "a", "--model", self.model, says="ffmpeg", env=nowhere)
         done = self.run_it("generate", "a", "--model", self.model, "--steps", "1", "--output", "x.gif", env=nowhere)
         self.assertEqual(done.returncode, 0, done.stderr)
 
+    def test_an_ffmpeg_without_the_encoder_is_refused_before_work(self):
+        (self.work / "bin").mkdir()
+        (self.work / "bin" / "ffmpeg").write_text("#!/bin/sh\necho \"Codec 'libx264' is not recognized by FFmpeg.\"\n")
+        (self.work / "bin" / "ffmpeg").chmod(0o755)
+        self.refused(69, "generate", "a", "--model", self.model, says="libx264", leaves=["bin"],
+                     env={"PATH": f"{self.work / 'bin'}:{os.environ['PATH']}"})
+
+    def test_several_clips_beside_a_folder_that_is_there(self):
+        (self.work / "d").mkdir()
+        done = self.run_it("generate", "--prompt", "a", "--prompt", "b", "--model", self.model, "--steps", "1", "--frames", "1", "--output", "d")
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertEqual(sorted(p.name for p in self.work.iterdir()), ["d", "d-0", "d-1"])
+
+    def test_a_sheet_that_cannot_be_written_is_refused_before_work(self):
+        for sheet, says in (("nodir/x.png", "nodir"), ("x.gif", ".png")):
+            self.refused(2, "bench", "builtin", "--model", self.model, "--sheet", sheet, says=says)
+        parts = [word for part in ("transformer", "vae", "text-encoder") for word in (f"--{part}", self.model / part.replace("-", "_"))]
+        self.refused(2, "bench", "builtin", *parts, says="world.json")
+
     def test_unknown_commands_and_options(self):
         self.refused(2, "frobnicate", says="frobnicate")
         self.refused(2, "generate", "a", "--bogus", says="--bogus")
         self.refused(2, "bench", "op", "no_such_op", says="attention")
+        self.refused(2, "bench", "foo", says="foo")
+        self.refused(2, "bench", "gemm", "--size", "1", says="kinora bench gemm --help")
+        self.refused(2, "bench", "dit", "--latent", "10000000000", "10000000000", "10", says="16384")
         self.refused(2, "verify", "nowhere", says="nowhere")
 
     def test_bad_training_configs(self):
@@ -239,16 +320,21 @@ class CommandLine(unittest.TestCase):
         (self.work / "x.json").write_text(json.dumps({**TINY, "surprise": 1}))
         self.refused(65, "train", "x.json", "--output", "out", says="surprise", leaves=["x.json"])
         self.refused(2, "train", "absent.json", "--output", "out", leaves=["x.json"])
+        for part, key, value in (("world", "height", 33), ("world", "shapes", ["cube"]), ("defaults", "steps", 0), ("defaults", "fps", -1),
+                                 ("defaults", "height", 2)):
+            (self.work / "x.json").write_text(json.dumps({**TINY, part: {**TINY[part], key: value}}))
+            self.refused(65, "train", "x.json", "--output", "out", says=part, leaves=["x.json"])
+        (self.work / "x.json").write_text(json.dumps(TINY))
+        self.refused(2, "train", "x.json", "--from", "nowhere", "--output", "out", says="nowhere", leaves=["x.json"])
 
     def test_verify_without_cases_fails(self):
-        self.assertEqual(self.run_it("verify", ".").returncode, 1)
+        done = self.run_it("verify", ".")
+        self.assertEqual((done.returncode, done.stdout.decode().splitlines()[0][:16]), (1, "there is no case"))
 
     def test_weights_cut_while_they_are_in_use(self):
         model = self.copy_model()
-        begun = subprocess.Popen([PROGRAM, "generate", "a red ball", "--model", model, "--steps", "9999", "--dtype", "bfloat16", "--output", "x.gif"],
-                                 cwd=self.work, stderr=subprocess.PIPE)
-        while b"denoise" not in begun.stderr.readline():
-            pass
+        begun = self.begin("generate", "a red ball", "--model", model, "--steps", "9999", "--dtype", "bfloat16", "--output", "x.gif",
+                           says=b"denoise")
         os.truncate(next((model / "transformer").glob("*.safetensors")), 0)
         words = begun.communicate(timeout=120)[1]
         self.assertEqual(begun.returncode, 65, words)
@@ -257,24 +343,38 @@ class CommandLine(unittest.TestCase):
 
     # Ctrl-C
 
-    def test_ctrl_c_ends_training_with_a_checkpoint(self):
+    def begin_long_training(self, folder, **options):
         long = json.loads(json.dumps(TINY))
         long["stages"]["spatial"]["steps"] = 100_000
         (self.work / "long.json").write_text(json.dumps(long))
-        begun = subprocess.Popen([PROGRAM, "train", "long.json", "--output", "out"], cwd=self.work, stderr=subprocess.PIPE)
-        while b"spatial" not in begun.stderr.readline():
-            pass
+        return self.begin("train", "long.json", "--output", folder, says=b"spatial", **options)
+
+    def test_ctrl_c_and_a_closed_terminal_end_training_with_a_checkpoint(self):
+        for end in (signal.SIGINT, signal.SIGHUP):
+            begun = self.begin_long_training(end.name)
+            begun.send_signal(end)
+            words = begun.communicate(timeout=60)[1]
+            self.assertEqual(begun.returncode, 130, words)
+            self.assertTrue(list((self.work / end.name / "spatial").glob("step-*.safetensors")))
+
+    def test_training_under_nohup_outlives_the_terminal(self):
+        begun = self.begin_long_training("out", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        begun.send_signal(signal.SIGHUP)
+        time.sleep(0.5)
+        self.assertIsNone(begun.poll())
         begun.send_signal(signal.SIGINT)
         words = begun.communicate(timeout=60)[1]
         self.assertEqual(begun.returncode, 130, words)
-        self.assertTrue(list((self.work / "out" / "spatial").glob("step-*.safetensors")))
+
+    def test_a_reader_that_goes_away_leaves_the_clip_and_no_temporary(self):
+        begun = self.begin("generate", "a red ball", "--model", self.model, "--steps", "300", "--output", "out.mp4", says=b"denoise")
+        begun.stderr.close()
+        self.assertEqual(begun.wait(timeout=120), 0)
+        self.assertEqual([p.name for p in self.work.iterdir()], ["out.mp4"])
 
     def test_ctrl_c_ends_within_a_step_and_leaves_nothing(self):
         for kind in ("out.mp4", "out.gif"):
-            begun = subprocess.Popen([PROGRAM, "generate", "a red ball", "--model", self.model, "--steps", "9999", "--output", kind], cwd=self.work,
-                                     stderr=subprocess.PIPE)
-            while b"denoise" not in begun.stderr.readline():
-                pass
+            begun = self.begin("generate", "a red ball", "--model", self.model, "--steps", "9999", "--output", kind, says=b"denoise")
             time.sleep(0.3)
             begun.send_signal(signal.SIGINT)
             start = time.monotonic()

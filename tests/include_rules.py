@@ -5,6 +5,7 @@ A room may include itself, the rooms its row names and, through them, what those
 """
 import re
 import sys
+import tempfile
 from pathlib import Path
 
 
@@ -51,8 +52,17 @@ def check(root):
 
 def self_test():
     """The check must be able to fail."""
-    table = read_table("| room | purpose | may include |\n| `a` | low | - |\n| `b` | high | `a` |\n| `c` | top | `b` |\n\n| `a` | not a rule | `c` |\n")
+    page = "| room | purpose | may include |\n| `a` | low | - |\n| `b` | high | `a` |\n| `c` | top | `b` |\n\n| `a` | not a rule | `c` |\n"
+    table = read_table(page)
     assert closure(table, "c") == {"a", "b", "c"} and closure(table, "a") == {"a"}, "closure is wrong"
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "ARCHITECTURE.md").write_text(page)
+        for room, include in (("a", "b"), ("c", "a"), ("d", "a")):
+            (root / "src/kinora" / room).mkdir(parents=True)
+            (root / "src/kinora" / room / "x.h").write_text(f'#include "kinora/{include}/x.h"\n')
+        wanted = ["src/kinora/a/x.h:1: a may not include b", "src/kinora/d/x.h: room d has no row in ARCHITECTURE.md"]
+        assert check(root)[1] == wanted, check(root)[1]
 
 
 if __name__ == "__main__":

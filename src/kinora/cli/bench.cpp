@@ -19,8 +19,7 @@ struct Options {
 
 int gemm(const Options& o, Context& context) {
   use_threads(o.threads);
-  if (o.sizes.size() != 3 || *std::min_element(o.sizes.begin(), o.sizes.end()) < 1)
-    throw UsageError("--size takes three numbers above zero: rows, columns, inner");
+  check_three_sizes("--size", o.sizes, 1 << 20);
   const int threads = at::get_num_threads();
   const at::NoGradGuard no_grad;
   const double flops =
@@ -43,6 +42,12 @@ int gemm(const Options& o, Context& context) {
 }
 
 }  // namespace
+
+void check_three_sizes(const char* option, const std::vector<int64_t>& sizes, int64_t most) {
+  const auto fits = [most](int64_t size) { return size >= 1 && size <= most; };
+  if (sizes.size() != 3 || !std::all_of(sizes.begin(), sizes.end(), fits))
+    throw UsageError(concat(option, " takes three numbers of 1 to ", most));
+}
 
 void add_bench(CLI::App& app, Action& action) {
   CLI::App* bench = app.add_subcommand("bench", "development: measure the machine, operators, models; JSON lines");

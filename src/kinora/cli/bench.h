@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
+#include <vector>
 
 #include "kinora/cli/command.h"
 
@@ -15,6 +17,9 @@ void add_bench_builtin(CLI::App& bench, Action& action);  ///< builtin
 /// Multiply-adds (each 2) a second that `threads` threads reach in registers alone. 0 where the processor has no such instruction.
 double peak_float32(int threads);
 double peak_bfloat16(int threads);
+
+/// Throws UsageError unless these are three sizes of 1 .. most.
+void check_three_sizes(const char* option, const std::vector<int64_t>& sizes, int64_t most);
 
 template <typename Work>
 double seconds_of(const Work& work) {

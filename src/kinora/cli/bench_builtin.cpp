@@ -4,6 +4,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/progress.h"
+#include "kinora/base/utf8.h"
 #include "kinora/cli/bench.h"
 #include "kinora/cli/model_options.h"
 #include "kinora/cli/world_options.h"
@@ -78,7 +79,16 @@ int builtin(Options& o, Context& context) {
   use_threads(o.threads);
   if (o.count < 0 || o.count > 100000)
     throw UsageError(concat("--count cannot be ", o.count), "choose 1 to 100000, or 0 for every combination");
+  if (!o.sheet.empty()) {
+    if (media::output_kind(o.sheet) != media::OutputKind::kPng)
+      throw UsageError(concat("--sheet ", printable(o.sheet), " is no picture"), "name it .png");
+    media::check_output(o.sheet);
+  }
   video::PipelineOptions options = pipeline_options(o.model, &context.ledger);
+  if (options.paths.model.empty()) {
+    throw UsageError("the judge needs the world that the model was trained on: world.json in the model's folder",
+                     "add --model FOLDER");
+  }
   const world::WorldConfig config = read_world(options.paths.model / "world.json");
   const world::Split split = parse_split(o.split);
   const auto combinations = world::every_combination(config, split, o.seed);

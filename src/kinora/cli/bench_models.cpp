@@ -25,10 +25,7 @@ struct Options {
   bool encode = false;
 };
 
-void check_positive(const char* what, const std::vector<int64_t>& sizes) {
-  if (sizes.size() != 3 || *std::min_element(sizes.begin(), sizes.end()) < 1)
-    throw UsageError(concat(what, " takes three numbers above zero: frames, height, width"));
-}
+constexpr int64_t kMostSize = 16384;
 
 ResidentWeights random_weights(const Params& params, at::ScalarType dtype) {
   const CountAs counted(MemoryKind::weights);
@@ -42,7 +39,7 @@ ResidentWeights random_weights(const Params& params, at::ScalarType dtype) {
 
 int dit(const Options& o, Context& context) {
   use_threads(o.threads);
-  check_positive("--latent", o.latent);
+  check_three_sizes("--latent", o.latent, kMostSize);
   const at::NoGradGuard no_grad;
   const at::ScalarType dtype = parse_dtype(o.dtype);
   models::STDiT3Config config;
@@ -100,7 +97,7 @@ int dit(const Options& o, Context& context) {
 
 int vae(const Options& o, Context& context) {
   use_threads(o.threads);
-  check_positive("--clip", o.clip);
+  check_three_sizes("--clip", o.clip, kMostSize);
   const at::NoGradGuard no_grad;
   const at::ScalarType dtype = parse_dtype(o.dtype);
   const models::VideoVae model(models::VideoVaeConfig{});

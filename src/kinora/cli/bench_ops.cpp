@@ -12,6 +12,7 @@
 #include "kinora/ops/conv.h"
 #include "kinora/ops/linear.h"
 #include "kinora/ops/norm.h"
+#include "kinora/ops/patchify.h"
 #include "kinora/ops/residual.h"
 
 namespace kinora::cli {

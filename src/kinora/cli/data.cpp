@@ -40,7 +40,7 @@ int shapes(Options& o, Context& context) {
     throw UsageError(concat("--count cannot be ", o.count), "choose 1 to 1000000");
   if (o.format != "gif" && o.format != "mp4" && o.format != "png")
     throw UsageError(concat("the format \"", o.format, "\" is not known"), "choose gif, mp4 or png");
-  if (o.format == "mp4") media::require_ffmpeg();
+  if (o.format == "mp4") media::require_h264();
   const world::WorldConfig config = o.config.empty() ? world::WorldConfig{} : read_world(o.config);
   const world::Split split = parse_split(o.split);
   const fs::path folder = o.output;

@@ -1,4 +1,5 @@
 // kinora generate: a clip for each prompt.
+#include <algorithm>
 #include <chrono>
 #include <iostream>
 #include <memory>
@@ -7,6 +8,7 @@
 #include "kinora/base/error.h"
 #include "kinora/base/memory.h"
 #include "kinora/base/progress.h"
+#include "kinora/base/utf8.h"
 #include "kinora/cli/command.h"
 #include "kinora/cli/model_options.h"
 #include "kinora/cli/signals.h"
@@ -59,6 +61,7 @@ class Writer {
       writer_->write(frames);
     } else if (frames_.frames == 0) {
       frames_ = std::move(frames);
+      frames_.rgb.reserve(static_cast<size_t>(plan_.num_frames * frames_.frame_bytes()));
     } else {
       frames_.rgb.insert(frames_.rgb.end(), frames.rgb.begin(), frames.rgb.end());
       frames_.frames += frames.frames;
@@ -86,18 +89,18 @@ class Writer {
   media::Frames frames_;
 };
 
-/// The one progress line: the longest part of the work is shown as it goes.
+/// The one progress line: each stage is shown as it goes.
 class Line {
  public:
   void show(video::Stage stage, int64_t done, int64_t total) {
-    if (stage != video::Stage::denoise && stage != video::Stage::decode) return;
     if (!progress_ || stage != stage_) {
       progress_.reset();
       stage_ = stage;
       ProgressOptions options;
       options.label = video::stage_name(stage);
       options.total = total;
-      options.unit = stage == video::Stage::decode ? "frame" : "step";
+      static constexpr const char* kUnits[] = {"part", "text", "step", "frame"};
+      options.unit = kUnits[static_cast<int>(stage)];
       options.is_terminal = is_terminal(2);
       options.memory_bytes = resident_bytes;
       progress_ = std::make_unique<Progress>(std::cerr, std::move(options));
@@ -112,6 +115,16 @@ class Line {
 };
 
 video::Request complete(Options& o) {
+  // Other scripts write whole sentences without a space.
+  const auto is_word = [](const std::string& text) {
+    return std::all_of(text.begin(), text.end(), [](unsigned char c) { return c > ' ' && c < 0x80; });
+  };
+  if (o.positional.size() > 1 && std::all_of(o.positional.begin(), o.positional.end(), is_word)) {
+    std::string whole;
+    for (const std::string& word : o.positional) whole += (whole.empty() ? "" : " ") + word;
+    throw UsageError(concat("\"", printable(whole), "\" came as ", o.positional.size(), " prompts of one word each"),
+                     "put quotes around a prompt, or ask for several clips with --prompt for each");
+  }
   video::Request request = o.request;
   request.prompts.insert(request.prompts.begin(), o.positional.begin(), o.positional.end());
   if (request.prompts.empty())
@@ -128,6 +141,7 @@ video::Request complete(Options& o) {
   }
   if (!o.seed.empty()) request.seed = parse_seed(o.seed);
   request.memory = parse_bytes(o.memory);
+  request.keeps_clips = false;
   return request;
 }
 
@@ -135,13 +149,17 @@ int generate(Options& o, Context& context) {
   const auto begin = std::chrono::steady_clock::now();
   const video::Request request = complete(o);
   use_threads(o.threads);
-  const fs::path output = o.output;
+  fs::path output = o.output;
+  std::error_code ignored;
+  if (fs::is_directory(output, ignored)) output /= "";
   for (size_t i = 0; i < request.prompts.size(); ++i)
     media::check_output(file_of(output, static_cast<int64_t>(i), request.prompts.size()));
+  if (media::output_kind(output) == media::OutputKind::kMp4) media::require_h264();
 
   video::Pipeline pipeline = video::Pipeline::load(pipeline_options(o.model, &context.ledger));
   const video::Plan plan = pipeline.plan(request);
-  media::check_output(file_of(output, 0, plan.prompts.size()), plan.num_frames);
+  const auto [height, width] = pipeline.frame_size(plan);
+  media::check_output_size(output, plan.num_frames, height, width);
 
   Writer writer(pipeline, plan, output);
   Line line;
@@ -158,7 +176,6 @@ int generate(Options& o, Context& context) {
   line.end();
 
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  const auto [height, width] = pipeline.frame_size(plan);
   for (size_t i = 0; i < plan.prompts.size(); ++i) {
     const fs::path file = file_of(output, static_cast<int64_t>(i), plan.prompts.size());
     if (!o.json) {

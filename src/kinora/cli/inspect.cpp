@@ -77,6 +77,10 @@ void print(const Part& part, bool with_tensors) {
 /// The weights of a file, of a folder, or of every part of a model folder.
 std::vector<Part> parts_of(const fs::path& path) {
   std::vector<Part> parts;
+  if (path.extension() == ".json" && !path.string().ends_with(".index.json")) {
+    throw UsageError(concat("'", path.string(), "' says how a model is built and holds no weights"),
+                     "give the folder around it");
+  }
   if (!fs::exists(path / "model_index.json")) {
     parts.emplace_back(path.filename().empty() ? path.parent_path().filename().string() : path.filename().string(),
                        path);

@@ -2,10 +2,13 @@
 #include <ATen/ATen.h>
 #include <malloc.h>
 
+#include <algorithm>
+#include <filesystem>
 #include <iostream>
 #include <new>
 
 #include "kinora/base/error.h"
+#include "kinora/base/utf8.h"
 #include "kinora/cli/command.h"
 #include "kinora/cli/signals.h"
 #include "kinora/tensor/allocator.h"
@@ -17,13 +20,11 @@ using namespace kinora::cli;
 
 constexpr size_t kMostMessageBytes = 1500;
 
-/// One line, whatever was in the text.
+/// One line, whatever was in the text: names and files of others may hold a terminal's escapes.
 std::string line(std::string text) {
-  for (char& c : text) {
-    if (c == '\n' || c == '\r') c = ' ';
-  }
-  if (text.size() > kMostMessageBytes) text = text.substr(0, kMostMessageBytes) + " ...";
-  return text;
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+  return printable(text, kMostMessageBytes);
 }
 
 int complain(const std::string& what, const std::string& hint, int exit_code) {
@@ -58,6 +59,7 @@ int run(const Action& action) {
   }
 }
 
+constexpr const char* kMemoryHint = "take smaller sizes (frames, height, width, batch), or free memory";
 constexpr const char* kBugHint = "this is a bug of kinora: please report it with the command that you gave";
 
 int guarded(const Action& action) {
@@ -65,14 +67,39 @@ int guarded(const Action& action) {
     return run(action);
   } catch (const Error& error) {
     return complain(error.what(), error.hint(), error.exit_code());
-  } catch (const c10::OutOfMemoryError& error) {
-    return complain("out of memory", "ask for fewer frames or a smaller size", ResourceError("").exit_code());
+  } catch (const c10::OutOfMemoryError&) {
+    return complain("out of memory", kMemoryHint, ResourceError("").exit_code());
   } catch (const c10::Error& error) {
     return complain(error.what_without_backtrace(), kBugHint, kBugExitCode);
+  } catch (const std::filesystem::filesystem_error& error) {
+    // A folder that this user may not look into, a loop of links.
+    return complain(concat("'", error.path1().string(), "' cannot be used: ", error.code().message()),
+                    "see whether this user may look into it, and into the folders above",
+                    ResourceError("").exit_code());
   } catch (const std::bad_alloc&) {
-    return complain("out of memory", "ask for fewer frames or a smaller size", ResourceError("").exit_code());
+    return complain("out of memory", kMemoryHint, ResourceError("").exit_code());
   } catch (const std::exception& error) {
     return complain(error.what(), kBugHint, kBugExitCode);
+  }
+}
+
+/// "kinora bench gemm" and its parser, as far as the command line named them.
+std::pair<std::string, const CLI::App*> chosen(const CLI::App& app) {
+  std::string name = app.get_name();
+  const CLI::App* last = &app;
+  for (auto next = last->get_subcommands(); !next.empty(); next = last->get_subcommands()) {
+    last = next.front();
+    name += " " + last->get_name();
+  }
+  return {name, last};
+}
+
+/// The parser takes `--seed ""` for an option that was not given.
+void refuse_empty_values(const CLI::App& command) {
+  for (const CLI::Option* option : command.get_options()) {
+    const auto& values = option->results();
+    if (!option->get_positional() && std::find(values.begin(), values.end(), "") != values.end())
+      throw UsageError(option->get_name() + " has no value", "give one, or leave the option out");
   }
 }
 
@@ -80,6 +107,7 @@ int guarded(const Action& action) {
 
 int main(int argc, char** argv) {
   keep_memory();
+  make_signals_write_errors();
   CLI::App app("Kinora makes video from text.\n\n  kinora generate \"a red ball moves to the right on grass\"\n",
                "kinora");
   app.set_version_flag("--version", "kinora " KINORA_VERSION);
@@ -96,13 +124,19 @@ int main(int argc, char** argv) {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help, --version
-    std::string command = "kinora";
-    for (const CLI::App* chosen : app.get_subcommands()) command += " " + chosen->get_name();
-    return complain(error.what(), command + " --help shows what it takes", UsageError("").exit_code());
+    const auto [command, last] = chosen(app);
+    const auto unknown = last->remaining();
+    // Of a group such as bench the parser would only say that a command is missing.
+    const bool is_group = !last->get_subcommands({}).empty();
+    return complain(is_group && !unknown.empty() ? concat("there is no ", command, " ", unknown.front()) : error.what(),
+                    command + " --help shows what it takes", UsageError("").exit_code());
   }
   if (!action) {
     std::cout << app.help();
     return 0;
   }
-  return guarded(action);
+  return guarded([&](Context& context) {
+    refuse_empty_values(*chosen(app).second);
+    return action(context);
+  });
 }

@@ -82,19 +82,19 @@ __attribute__((target("avx512f,avx512bw,avx512vl,avx512bf16"))) double loop_bflo
 
 }  // namespace
 
-double peak_float32(int threads) {
+double peak_float32([[maybe_unused]] int threads) {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512f")) return rate(threads, loop_avx512);
   if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return rate(threads, loop_avx2);
 #endif
-  return threads > 0 ? 0.0 : -1.0;
+  return 0.0;
 }
 
-double peak_bfloat16(int threads) {
+double peak_bfloat16([[maybe_unused]] int threads) {
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512bf16")) return rate(threads, loop_bfloat16);
 #endif
-  return threads > 0 ? 0.0 : -1.0;
+  return 0.0;
 }
 
 }  // namespace kinora::cli

@@ -20,6 +20,9 @@ sigset_t watched() {
   sigset_t set;
   sigemptyset(&set);
   for (const int signal : {SIGINT, SIGTERM, kWake}) sigaddset(&set, signal);
+  // A blocked signal comes to sigwait() even where it is to be ignored.
+  struct sigaction hangup {};
+  if (::sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN) sigaddset(&set, SIGHUP);
   return set;
 }
 
@@ -57,6 +60,10 @@ CancelOnSignal::CancelOnSignal() {
 CancelOnSignal::~CancelOnSignal() {
   ::pthread_kill(waiter_.native_handle(), kWake);
   waiter_.join();
+}
+
+void make_signals_write_errors() {
+  for (const int signal : {SIGPIPE, SIGXFSZ}) ::signal(signal, SIG_IGN);
 }
 
 void install_bus_guard() {

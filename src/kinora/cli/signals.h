@@ -1,5 +1,5 @@
 // What a program does with signals, and a library never: Ctrl-C asks for a stop, and a file that somebody cuts while it is mapped
-// becomes an error instead of a crash.
+// becomes an error instead of a crash, as does a write that cannot be done.
 #pragma once
 
 #include <stop_token>
@@ -7,8 +7,9 @@
 
 namespace kinora::cli {
 
-/// While it lives, the first SIGINT or SIGTERM requests a stop and the second ends the process at once (exit code 130). Make it
-/// before any other thread: threads inherit the mask that sends the signals here.
+/// While it lives, the first SIGINT, SIGTERM or SIGHUP requests a stop and the second ends the process at once (exit
+/// code 130). A SIGHUP that the program was started to ignore (nohup) stays ignored. Make it before any other thread:
+/// threads inherit the mask that sends the signals here.
 class CancelOnSignal {
  public:
   CancelOnSignal();
@@ -21,6 +22,10 @@ class CancelOnSignal {
   std::stop_source stop_;
   std::thread waiter_;
 };
+
+/// From here on a write that cannot be done, to a pipe that nobody reads or over `ulimit -f`, is an error of write() and
+/// ends no process: what was begun is then removed.
+void make_signals_write_errors();
 
 /// From here on a read behind the end of a mapped file sees zeros, and throw_if_file_was_cut() throws.
 void install_bus_guard();

@@ -2,8 +2,10 @@
 #include <iostream>
 #include <memory>
 
+#include "kinora/base/error.h"
 #include "kinora/cli/command.h"
 #include "kinora/train/shapes.h"
+#include "kinora/video/request.h"
 
 namespace kinora::cli {
 namespace {
@@ -12,6 +14,18 @@ struct Options {
   std::string config, output, from;
   int64_t threads = 0;
 };
+
+/// The model's defaults are for `generate`, which must not find out hours later that it cannot use them.
+void check_defaults(const train::ShapesConfig& config, const std::string& what) {
+  const auto defaults = video::Defaults::from_json(config.defaults, what + " defaults");
+  try {
+    video::Request request;
+    request.prompts = {"a ball"};
+    video::make_plan(request, defaults, config.vae.spatial.downscale());
+  } catch (const UsageError& error) {
+    throw DataError(concat(what, " defaults: ", error.what()), error.hint());
+  }
+}
 
 }  // namespace
 
@@ -27,6 +41,7 @@ void add_train(CLI::App& app, Action& action) {
     action = [o](Context& context) {
       use_threads(o->threads);
       const auto config = train::ShapesConfig::from_json(read_json_file(o->config), o->config);
+      check_defaults(config, o->config);
       train::ShapesOptions options;
       options.folder = o->output;
       options.from = o->from;

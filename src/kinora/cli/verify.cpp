@@ -25,8 +25,9 @@ void add_verify(CLI::App& app, Action& action) {
   c->add_flag("--json", o->verify.json, "print one JSON object");
   add_threads(*c, o->threads);
   c->callback([o, &action] {
-    action = [o](Context&) {
+    action = [o](Context& context) {
       use_threads(o->threads);
+      o->verify.cancel = context.cancel;
       const std::vector<std::filesystem::path> paths(o->paths.begin(), o->paths.end());
       return parity::run_verify(paths, o->verify, std::cout);
     };

@@ -23,15 +23,15 @@ namespace fs = std::filesystem;
 constexpr uint64_t kDecoderMemoryBytes = uint64_t{6} << 30;
 constexpr uint64_t kDecoderCpuSeconds = 1800;
 constexpr size_t kMaxProbeBytes = size_t{8} << 20;
+constexpr const char* kWithout = "save as .gif or into a folder of .png, which work without";
 constexpr std::array kPresets = {"ultrafast", "superfast", "veryfast", "faster",  "fast",
                                  "medium",    "slow",      "slower",   "veryslow"};
 
 fs::path program(const char* name) {
   fs::path path = find_program(name);
   if (path.empty()) {
-    throw ResourceError(
-        concat("the program ", name, " is not on PATH; MP4 needs it"),
-        "install it (Debian: apt-get install ffmpeg), or save as .gif or into a folder of .png, which work without");
+    throw ResourceError(concat("the program ", name, " is not on PATH; MP4 needs it"),
+                        concat("install version 5.1 or newer (Debian: apt-get install ffmpeg), or ", kWithout));
   }
   return path;
 }
@@ -107,8 +107,21 @@ ProcessOptions decoder_options() {
   return options;
 }
 
+/// What the child writes, up to a little more than kMaxProbeBytes.
+std::string read_text(Process& process) {
+  std::string text;
+  std::array<uint8_t, 65536> block;
+  while (const size_t got = process.read(block)) {
+    text.append(reinterpret_cast<const char*>(block.data()), got);
+    if (text.size() > kMaxProbeBytes) break;
+  }
+  return text;
+}
+
 [[noreturn]] void unreadable(const fs::path& path, const Process& process) {
   const std::string line = process.last_error_line();
+  if (line.find("fps_mode") != std::string::npos)
+    throw ResourceError(concat("the program ffmpeg is too old: ", line), "install version 5.1 or newer");
   throw DataError(concat("'", path.string(), "' cannot be read as MP4", line.empty() ? "" : ": ", line));
 }
 
@@ -151,9 +164,20 @@ void require_ffmpeg() {
   program("ffprobe");
 }
 
+void require_h264() {
+  require_ffmpeg();
+  ProcessOptions options;
+  options.read_output = true;
+  // Status 0 also for an encoder that is not there.
+  Process process(program("ffmpeg"), {"-hide_banner", "-h", "encoder=libx264"}, options);
+  if (read_text(process).starts_with("Encoder libx264")) return;
+  throw ResourceError("the program ffmpeg is built without libx264; MP4 needs it",
+                      concat("install one with it (Debian: apt-get install ffmpeg), or ", kWithout));
+}
+
 VideoWriter::VideoWriter(const fs::path& path, int64_t height, int64_t width, const VideoOptions& options,
                          Metadata metadata)
-    : height_(height), width_(width), file_((check_clip_size<UsageError>("MP4", 1, height, width), path)) {
+    : height_(height), width_(width), file_((check_picture_size<UsageError>("MP4", height, width), path)) {
   check_sizes(1, height, width, options.fps);
   if (options.crf < 0 || options.crf > 51) throw UsageError(concat("MP4: crf ", options.crf, " is not in 0 to 51"));
   if (std::find(kPresets.begin(), kPresets.end(), options.preset) == kPresets.end()) {
@@ -234,21 +258,16 @@ VideoInfo probe_video(const fs::path& path) {
        "-show_entries", "stream=width,height,nb_frames,nb_read_packets,avg_frame_rate:format_tags=title,comment", "-of",
        "json", file_url(path)},
       decoder_options());
-  std::string text;
-  std::array<uint8_t, 65536> block;
-  while (const size_t got = process.read(block)) {
-    text.append(reinterpret_cast<const char*>(block.data()), got);
-    if (text.size() > kMaxProbeBytes)
-      throw DataError(concat("'", path.string(), "' has more metadata than is accepted here"));
-  }
+  const std::string text = read_text(process);
+  if (text.size() > kMaxProbeBytes)
+    throw DataError(concat("'", path.string(), "' has more metadata than is accepted here"));
   if (process.wait() != 0) unreadable(path, process);
-  VideoInfo info = info_of(path, text);
-  check_clip_size<DataError>(path.string(), info.frames, info.height, info.width);
-  return info;
+  return info_of(path, text);
 }
 
 Video read_video(const fs::path& path) {
   const VideoInfo info = probe_video(path);
+  check_clip_size<DataError>(path.string(), info.frames, info.height, info.width);
   const bool is_ours =
       (info.metadata.height + 1) / 2 * 2 == info.height && (info.metadata.width + 1) / 2 * 2 == info.width;
   const int64_t height = is_ours ? info.metadata.height : info.height,
@@ -268,6 +287,7 @@ Video read_video(const fs::path& path) {
   video.frames.height = height;
   video.frames.width = width;
   video.frames.fps = info.fps > 0 && info.fps <= 1000 ? info.fps : 24.0;
+  video.frames.rgb.reserve(static_cast<size_t>(3 * info.frames * height * width));  // growing would hold a clip twice
   size_t filled = 0;
   while (const size_t got = process.read(std::span(coded).subspan(filled))) {
     filled += got;

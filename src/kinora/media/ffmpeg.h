@@ -15,7 +15,11 @@
 namespace kinora::media {
 
 /// Throws ResourceError, which says how to get ffmpeg and what works without, when ffmpeg or ffprobe is not on PATH.
+/// Version 5.1 or newer is what is needed.
 void require_ffmpeg();
+
+/// Throws ResourceError too when this ffmpeg is built without libx264. Starts it, some 50 ms: for once before work.
+void require_h264();
 
 struct VideoOptions {
   double fps = 24.0;
@@ -35,8 +39,8 @@ class VideoWriter {
               Metadata metadata = {});
   ~VideoWriter();
 
-  /// Appends all frames of a batch of this height and width. Throws ResourceError with ffmpeg's last words when it
-  /// failed.
+  /// Appends all frames of a batch of this height and width. Throws UsageError for another size, ResourceError with
+  /// ffmpeg's last words when it failed.
   void write(const Frames& batch);
   /// Ends the file, reads back its size and frame count, and gives it its name. Throws UsageError without a frame,
   /// ResourceError when the file did not become what it must be.
@@ -66,7 +70,7 @@ struct Video {
 };
 
 /// Decodes an MP4. The child that does it may open nothing but this file and has limits of memory and time; its death
-/// is a DataError, as is a clip over the limits of limits.h.
+/// is a DataError, as is a clip over the limits of limits.h. Throws ResourceError for an ffmpeg older than 5.1.
 Video read_video(const std::filesystem::path& path);
 
 }  // namespace kinora::media

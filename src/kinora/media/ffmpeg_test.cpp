@@ -193,6 +193,27 @@ TEST_F(Mp4, MissingFfmpegSaysHowToGetItAndWhatWorksWithout) {
   EXPECT_EQ(folder.count(), 1);
 }
 
+TEST_F(Mp4, AnFfmpegWithoutTheEncoderOrTooOldIsNamed) {
+  require_h264();
+  save(folder / "a.mp4", smooth_clip(1, 16, 16));
+  const TempFolder programs;
+  write_file(programs / "ffmpeg",
+             "#!/bin/sh\necho \"Codec 'libx264' is not recognized by FFmpeg.\"\n"
+             "echo \"Unrecognized option 'fps_mode'.\" >&2\n"
+             "echo 'Error splitting the argument list: Option not found' >&2\n");
+  std::filesystem::permissions(programs / "ffmpeg", std::filesystem::perms::owner_all);
+  const PathVariable guard(programs.path().string() + ":" + std::getenv("PATH"));
+  require_ffmpeg();
+  EXPECT_THROW(require_h264(), ResourceError);
+  EXPECT_THROW(read_video(folder / "a.mp4"), ResourceError);
+}
+
+TEST_F(Mp4, AClipMayBeLongerThanReadersTake) {
+  save(folder / "a.mp4", make_frames(1025, 16, 16));
+  EXPECT_EQ(probe_video(folder / "a.mp4").frames, 1025);
+  EXPECT_THROW(read_video(folder / "a.mp4"), DataError);
+}
+
 TEST_F(Mp4, WhatCannotBeAskedForIsAUsageError) {
   const auto path = folder / "a.mp4";
   EXPECT_THROW(VideoWriter(path, 0, 16), UsageError);

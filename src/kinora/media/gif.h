@@ -29,7 +29,8 @@ struct Gif {
   std::string comment;  ///< the first comment
 };
 
-/// Throws DataError when the bytes are damaged, cut short, over the limits (limits.h), or interlaced.
+/// Throws DataError when the bytes are damaged, cut short, over the limits (limits.h), or of a kind that is not
+/// supported: interlaced, or with pictures that are taken back (disposal 2 and 3).
 Gif decode_gif(std::span<const uint8_t> bytes, std::string_view name = "GIF");
 
 /// To and from files: the file appears whole or not at all. Throw also what base's write_file and read_file throw.

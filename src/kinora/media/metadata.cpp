@@ -11,10 +11,16 @@ namespace {
 /// ASCII only: every container and every tool carries it unharmed.
 std::string dump_ascii(const Json& value) { return value.dump(-1, ' ', true, Json::error_handler_t::replace); }
 
-template <typename T>
-T number_or(const Json& object, const char* key, T otherwise) {
+/// 0 for what cannot be a size: readers calculate with it, and a foreign comment may say anything.
+int64_t size_or_zero(const Json& object, const char* key) {
   const auto at = object.find(key);
-  return at != object.end() && at->is_number() ? at->get<T>() : otherwise;
+  const bool is_size = at != object.end() && at->is_number_unsigned() && at->get<uint64_t>() <= 65536;
+  return is_size ? at->get<int64_t>() : 0;
+}
+
+double number_or_zero(const Json& object, const char* key) {
+  const auto at = object.find(key);
+  return at != object.end() && at->is_number() ? at->get<double>() : 0.0;
 }
 
 std::string text_or_empty(const Json& object, const char* key) {
@@ -55,10 +61,10 @@ Metadata metadata_from_json(std::string_view text) {
     metadata.seed = at->get<uint64_t>();
   if (const auto at = value.find("settings"); at != value.end() && at->is_object()) metadata.settings = dump_ascii(*at);
   if (const auto at = value.find("clip"); at != value.end() && at->is_object()) {
-    metadata.frames = number_or<int64_t>(*at, "frames", 0);
-    metadata.height = number_or<int64_t>(*at, "height", 0);
-    metadata.width = number_or<int64_t>(*at, "width", 0);
-    metadata.fps = number_or<double>(*at, "fps", 0);
+    metadata.frames = size_or_zero(*at, "frames");
+    metadata.height = size_or_zero(*at, "height");
+    metadata.width = size_or_zero(*at, "width");
+    metadata.fps = number_or_zero(*at, "fps");
   }
   return metadata;
 }

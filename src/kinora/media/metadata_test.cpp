@@ -49,6 +49,14 @@ TEST(Metadata, ForeignCommentsGiveNothing) {
   }
 }
 
+TEST(Metadata, SizesThatCannotBeAreZero) {
+  for (const char* height : {"-1", "1e300", "64.5", "9223372036854775807", "18446744073709551615", "\"64\""}) {
+    const Metadata got = metadata_from_json(std::string("{\"clip\": {\"width\": 64, \"height\": ") + height + "}}");
+    EXPECT_EQ(got.height, 0) << height;
+    EXPECT_EQ(got.width, 64);
+  }
+}
+
 TEST(Metadata, BadBytesAreReplaced) {
   EXPECT_EQ(clean_text(std::string("a\x01\xff\n\t\x7f", 6)), "a \xef\xbf\xbd\n\t ");
   Metadata metadata;

@@ -62,7 +62,7 @@ struct VideoSetMetrics {
 VideoSetMetrics video_set_metrics(std::span<const double> a, std::span<const double> b, int64_t videos, int64_t frames,
                                   int64_t height, int64_t width);
 
-/// What `kinora eval A B` prints. Values of 8 bits are divided by 255.
+/// One clip against another. Values of 8 bits are divided by 255.
 struct ClipMetrics {
   std::vector<double> psnr;  ///< [T], psnr_capped
   std::vector<double> ssim;  ///< [T], gaussian_ssim; empty when a side is below 11

@@ -50,6 +50,12 @@ std::string lower_extension(const fs::path& path) {
   return extension;
 }
 
+/// False too for what this user may not look at; what is done with it then tells why.
+bool is_there(const fs::path& path) {
+  std::error_code ignored;
+  return fs::exists(path, ignored);
+}
+
 std::string quoted(const fs::path& path) { return "'" + printable(path.string(), 200) + "'"; }
 
 fs::path folder_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
@@ -95,12 +101,12 @@ class Undo {
 };
 
 void save_pngs(const fs::path& folder, const Pattern& pattern, const Frames& frames, const Metadata& metadata) {
-  if (fs::exists(folder / pattern.name(frames.frames))) {
+  if (is_there(folder / pattern.name(frames.frames))) {
     throw UsageError(concat(quoted(folder / pattern.name(frames.frames)), " is left from a longer clip"),
                      "remove the old pictures first, or choose another name");
   }
   Undo undo;
-  if (!fs::exists(folder)) {
+  if (!is_there(folder)) {
     std::error_code error;
     if (!fs::create_directory(folder, error))
       throw ResourceError(concat("cannot create folder ", quoted(folder), ": ", error.message()));
@@ -109,7 +115,7 @@ void save_pngs(const fs::path& folder, const Pattern& pattern, const Frames& fra
   const TextEntries text = png_text_of(metadata);
   for (int64_t f = 0; f < frames.frames; ++f) {
     const fs::path path = folder / pattern.name(f);
-    const bool is_fresh = !fs::exists(path);
+    const bool is_fresh = !is_there(path);
     write_png(path, frames, f, text);
     if (is_fresh) undo.add(path);
   }
@@ -146,20 +152,21 @@ Clip load_pngs(const fs::path& where, const std::vector<fs::path>& paths) {
 
 std::vector<fs::path> pngs_in(const fs::path& folder) {
   std::vector<fs::path> paths;
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    if (entry.is_regular_file() && lower_extension(entry.path()) == ".png" &&
-        entry.path().filename().string().front() != '.') {
-      paths.push_back(entry.path());
+  std::error_code error, ignored;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    if (entry->is_regular_file(ignored) && lower_extension(entry->path()) == ".png" &&
+        entry->path().filename().string().front() != '.') {
+      paths.push_back(entry->path());
     }
   }
+  if (error) throw ResourceError(concat("the folder ", quoted(folder), " cannot be read: ", error.message()));
   std::sort(paths.begin(), paths.end());
   return paths;
 }
 
 std::vector<fs::path> pngs_of(const fs::path& folder, const Pattern& pattern) {
   std::vector<fs::path> paths;
-  for (int64_t index = fs::exists(folder / pattern.name(0)) ? 0 : 1; fs::exists(folder / pattern.name(index));
-       ++index) {
+  for (int64_t index = is_there(folder / pattern.name(0)) ? 0 : 1; is_there(folder / pattern.name(index)); ++index) {
     paths.push_back(folder / pattern.name(index));
     if (index > kMaxFrames) break;  // load_pngs refuses it
   }
@@ -186,18 +193,28 @@ OutputKind output_kind(const fs::path& path) {
   throw UsageError(concat("the output ", quoted(path), " is of a kind that cannot be written"), kWorks);
 }
 
-void check_output(const fs::path& path, int64_t num_frames) {
+void check_output_size(const fs::path& path, int64_t frames, int64_t height, int64_t width) {
   const OutputKind kind = output_kind(path);
-  if (kind == OutputKind::kPng && num_frames > 1) {
-    throw UsageError(concat("the output ", quoted(path), " is one picture, the clip has ", num_frames),
+  if (kind == OutputKind::kPng && frames > 1) {
+    throw UsageError(concat("the output ", quoted(path), " is one picture, the clip has ", frames),
                      "name it .mp4 or .gif, a pattern such as out_%04d.png, or a folder with a / at its end");
   }
+  if (kind == OutputKind::kGif)
+    check_clip_size<UsageError>("GIF", frames, height, width);
+  else
+    check_picture_size<UsageError>("the output", height, width);
+}
+
+void check_output(const fs::path& path) {
+  const OutputKind kind = output_kind(path);
   std::error_code ignored;
   fs::path folder = folder_of(path);
   if (kind == OutputKind::kPngFolder && fs::is_directory(path, ignored))
     folder = path;
   else if (kind == OutputKind::kPngFolder)
     folder = folder_of(folder);  // "a/b/": b is to be made in a
+  if (kind == OutputKind::kPngFolder && folder != path && is_there(path.parent_path()))
+    throw UsageError(concat("the output folder ", quoted(path.parent_path()), " is a file"), "name another folder");
   if (!fs::exists(folder, ignored)) {
     throw UsageError(concat("the output folder ", quoted(folder), " does not exist"),
                      "create it first, or name another");
@@ -216,8 +233,8 @@ void check_output(const fs::path& path, int64_t num_frames) {
 
 void save_clip(const fs::path& path, const Frames& frames, const Metadata& given, const VideoOptions& options) {
   check(frames);
-  check_clip_size<UsageError>("the clip", frames.frames, frames.height, frames.width);
-  check_output(path, frames.frames);
+  check_output_size(path, frames.frames, frames.height, frames.width);
+  check_output(path);
   Metadata metadata = given;
   metadata.frames = frames.frames;
   metadata.height = frames.height;

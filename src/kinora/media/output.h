@@ -18,10 +18,12 @@ enum class OutputKind { kMp4, kGif, kPng, kPngPattern, kPngFolder };
 /// What the name asks for. Throws UsageError, which lists what works, for any other.
 OutputKind output_kind(const std::filesystem::path& path);
 
-/// Before any work starts: the kind is known and fits `num_frames` (0: not known yet), the folder exists and can be
-/// written (tried, not guessed), ffmpeg is there when it is needed. Throws UsageError or ResourceError; leaves nothing
-/// behind.
-void check_output(const std::filesystem::path& path, int64_t num_frames = 0);
+/// Before any work starts: the kind is known, the folder exists and can be written (tried, not guessed), ffmpeg is there
+/// when it is needed. Throws UsageError or ResourceError; leaves nothing behind.
+void check_output(const std::filesystem::path& path);
+/// Whether a clip of this size can be of the kind that the name asks for: .png is one picture, and a GIF, which is made
+/// whole, has the limits of limits.h. Throws UsageError.
+void check_output_size(const std::filesystem::path& path, int64_t frames, int64_t height, int64_t width);
 
 /// Writes the clip; the file appears whole or not at all, of several files all or none. The rate is the frames' fps.
 void save_clip(const std::filesystem::path& path, const Frames& frames, const Metadata& metadata = {},

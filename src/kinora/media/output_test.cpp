@@ -44,7 +44,7 @@ TEST(Output, ExactKindsComeBackWithTheirMetadata) {
   metadata.seed = 42;
   metadata.settings = R"({"steps":3})";
   for (const char* name : {"a.gif", "frames/", "p_%02d.png"}) {
-    check_output(folder / name, 3);
+    check_output(folder / name);
     save_clip(folder / name, clip, metadata);
     const Clip got = load_clip(folder / name);
     EXPECT_EQ(largest_difference(got.frames, clip), 0) << name;
@@ -76,9 +76,17 @@ TEST(Output, OnePictureIsOneFrame) {
   const TempFolder folder;
   save_clip(folder / "a.png", noise_clip(1, 1, 1));
   EXPECT_EQ(load_clip(folder / "a.png").frames.frames, 1);
-  EXPECT_THROW(check_output(folder / "b.png", 2), UsageError);
+  EXPECT_THROW(check_output_size(folder / "b.png", 2, 1, 1), UsageError);
   EXPECT_THROW(save_clip(folder / "b.png", noise_clip(2, 1, 1)), UsageError);
   EXPECT_NO_THROW(check_output(folder / "b.png"));
+}
+
+TEST(Output, OnlyAGifHasAMostOfFrames) {
+  for (const char* name : {"a.mp4", "a_%d.png", "a/"}) EXPECT_NO_THROW(check_output_size(name, 816, 720, 1280)) << name;
+  EXPECT_THROW(check_output_size("a.gif", 816, 720, 1280), UsageError);
+  EXPECT_THROW(check_output_size("a.gif", 1025, 1, 1), UsageError);
+  EXPECT_NO_THROW(check_output_size("a.gif", 51, 480, 854));
+  EXPECT_THROW(check_output_size("a.mp4", 1, 16, 8193), UsageError);
 }
 
 TEST(Output, FoldersThatCannotBeWrittenAreRefusedBeforeTheWork) {
@@ -87,6 +95,7 @@ TEST(Output, FoldersThatCannotBeWrittenAreRefusedBeforeTheWork) {
   EXPECT_THROW(check_output(folder / "none/a.gif"), UsageError);
   EXPECT_THROW(check_output(folder / "none/sub/"), UsageError);
   EXPECT_THROW(check_output(folder / "file/a.gif"), UsageError);
+  EXPECT_THROW(check_output(folder / "file/"), UsageError);
   EXPECT_THROW(check_output("/proc/a.gif"), ResourceError);  // not even root can
   EXPECT_THROW(check_output("/proc/"), ResourceError);
   std::filesystem::create_directory(folder / "dir.mp4");

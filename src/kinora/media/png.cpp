@@ -179,7 +179,7 @@ bool is_ascii(std::string_view text) {
 }  // namespace
 
 std::vector<uint8_t> encode_png(const Frames& frames, int64_t index, const TextEntries& text) {
-  check_clip_size<UsageError>("PNG", frames.frames, frames.height, frames.width);
+  check_picture_size<UsageError>("PNG", frames.height, frames.width);
   if (index < 0 || index >= frames.frames) throw UsageError(concat("PNG: frame ", index, " of ", frames.frames));
   check(frames);
   WriteJob job;

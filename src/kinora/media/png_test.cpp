@@ -1,7 +1,6 @@
 #include "kinora/media/png.h"
 
 #include <gtest/gtest.h>
-#include <sys/resource.h>
 
 #include "kinora/base/error.h"
 #include "kinora/base/file.h"
@@ -71,11 +70,12 @@ TEST(Png, APictureOverTheLimitsIsRefusedBeforeItIsAllocated) {
 TEST(Png, AChunkThatClaimsMoreThanTheFileHasIsRefusedBeforeItIsAllocated) {
   std::vector<uint8_t> bytes = encode_png(make_frames(1, 4, 4), 0, {{"Title", "text"}});
   bytes[33] = 0x6e;  // the length of the text chunk: 1.8 GB
-  rusage before{}, after{};
-  ::getrusage(RUSAGE_SELF, &before);
-  EXPECT_THROW(decode_png(bytes), DataError);
-  ::getrusage(RUSAGE_SELF, &after);
-  EXPECT_LT(after.ru_maxrss - before.ru_maxrss, 8192);  // KiB
+  try {
+    decode_png(bytes);
+    ADD_FAILURE() << "accepted";
+  } catch (const DataError& error) {  // our own words: libpng, which allocates first, never saw it
+    EXPECT_NE(std::string(error.what()).find("the PNG ends too early"), std::string::npos) << error.what();
+  }
   EXPECT_THROW(decode_png(encode_png(make_frames(1, 4, 4), 0, {{"Title", std::string(3 << 20, 'x')}})), DataError);
 }
 

@@ -170,7 +170,7 @@ Process::Process(const fs::path& program, const std::vector<std::string>& argume
 
 Process::~Process() {
   if (pid_ <= 0) return;
-  ::kill(pid_, SIGKILL);
+  ::kill(-pid_, SIGKILL);  // the whole group: where ffmpeg is a script, the program that writes is its child
   wait();
 }
 
@@ -224,9 +224,9 @@ std::string Process::last_error_line() const {
   for (size_t at = 0; at < tail.size();) {
     const size_t stop = std::min(tail.find_first_of("\r\n", at), tail.size());
     const std::string line = tail.substr(at, stop - at);
-    // ffmpeg ends every failure with this line, after the one that says why.
-    const bool says_nothing =
-        line.find_first_not_of(" \t") == std::string::npos || line.starts_with("Conversion failed");
+    // ffmpeg ends every failure with one of these, after the line that says why.
+    const bool says_nothing = line.find_first_not_of(" \t") == std::string::npos ||
+                              line.starts_with("Conversion failed") || line.starts_with("Error splitting the argument");
     if (!says_nothing) last = line;
     at = stop + 1;
   }

@@ -42,7 +42,7 @@ struct ProcessOptions {
 };
 
 /// A running child in a process group of its own, so that Ctrl-C reaches us and not it: whether its work is kept is our
-/// decision. The destructor kills it and waits.
+/// decision. The destructor kills it and what it started, and waits.
 class Process {
  public:
   /// `program` is a file name. Throws ResourceError when it cannot be started.

@@ -60,7 +60,11 @@ std::vector<double> ticks_of(const Axis& axis, int wanted) {
   step = power * (lead <= 1 ? 1 : lead <= 2 ? 2 : lead <= 5 ? 5 : 10);
   if (axis.is_log && axis.high - axis.low >= 2) step = std::max(1.0, std::round(step));
   std::vector<double> ticks;
-  for (double tick = std::ceil(axis.low / step - 1e-9) * step; tick <= axis.high + 1e-9 * step; tick += step) {
+  // Counted and not added up: where values differ in their last bits only, adding a step would change nothing, for ever.
+  const double first = std::ceil(axis.low / step - 1e-9);
+  for (int i = 0; i <= wanted + 1; ++i) {
+    const double tick = (first + i) * step;
+    if (!(tick <= axis.high + 1e-9 * step)) break;
     ticks.push_back(std::abs(tick) < 1e-9 * step ? 0.0 : tick);
   }
   return ticks;

@@ -60,6 +60,11 @@ TEST(LinePlot, NothingToDrawIsStillAPlot) {
   EXPECT_EQ(line_plot_svg({.series = {{"none", {}, {}}}, .log_y = true}).find("nan"), std::string::npos);
 }
 
+TEST(LinePlot, ValuesThatDifferInTheirLastBitEnd) {
+  const std::string svg = line_plot_svg({.series = {{"", {1e16, 1e16 + 2}, {0.1, std::nextafter(0.1, 1.0)}}}});
+  EXPECT_LT(count(svg, "<line"), 30u);
+}
+
 TEST(LinePlot, MistakesAreUsageErrors) {
   EXPECT_THROW(line_plot_svg({.series = {{"a", {1, 2}, {1}}}}), UsageError);
   EXPECT_THROW(line_plot_svg({.width = 10}), UsageError);

@@ -13,6 +13,7 @@
 namespace kinora::parity {
 namespace {
 
+constexpr double kLoosest = 0.01;  // ten times the widest of the published cases
 constexpr JsonLimits kCaseLimits{.max_bytes = size_t{16} << 20, .max_depth = 64};
 
 /// Copies, so that a runner may write into them; `note` gets the metadata entry "case".
@@ -150,6 +151,10 @@ ResidentWeights Case::weights(const Params& params, const std::string& prefix) c
     }
     return false;
   };
+  for (const auto& [name, listed] : listed_weights) {
+    if (name.starts_with(prefix) && params.find(name.substr(prefix.size())) == nullptr)
+      throw DataError(concat("the case lists the weight '", name, "', which the model does not have"));
+  }
   at::Generator generator = cpu_generator(0);
   std::vector<Tensor> tensors;
   for (const Param& param : params) {
@@ -198,13 +203,14 @@ Case read_case(const std::filesystem::path& file) {
   out.method = JsonObject(out.call, what).string_or("method", "forward");
   if (const Json* results = meta.find("results")) out.results = *results;
   if (meta.has("tolerance")) out.rtol = meta.require_object("tolerance").require_number("rtol");
+  if (!(out.rtol >= 0 && out.rtol <= kLoosest))
+    throw DataError(concat(what, ": a tolerance of ", out.rtol, " compares nothing"), concat("choose 0 to ", kLoosest));
   if (meta.has("weights")) {
     for (const Json& entry : meta.require_array("weights")) {
       const JsonObject weight(entry, concat(what, ": weights"));
       const std::string name = weight.require_string("name");
       out.listed_weights[name] = {weight.require_ints("shape", 0), weight.number_or("scale", 1),
                                   weight.number_or("shift", 0)};
-      out.weight_order.push_back(name);
     }
   }
   if (meta.has("inputs")) {

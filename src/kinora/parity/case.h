@@ -44,7 +44,6 @@ struct Case {
   double rtol = 1e-4;
   std::map<std::string, Json> input_specs;
   std::map<std::string, ListedWeight> listed_weights;  ///< by published tensor name
-  std::vector<std::string> weight_order;               ///< the same names as the file lists them
   std::map<std::string, Expected> outputs;
   std::map<std::string, Tensor> file_tensors;  ///< everything the file stores
 
@@ -68,7 +67,7 @@ struct Case {
   bool has_weight(const std::string& name) const;
   /// A value for every Param, made by the recipe from the name prefix + Param.name. A Param that is not listed gets its
   /// init when it is optional, NaN when call.only says that the call leaves it alone; else DataError, as for another
-  /// shape.
+  /// shape and for a weight listed under the prefix that is no Param.
   ResidentWeights weights(const Params& params, const std::string& prefix = {}) const;
 
   /// torch.Generator("cpu").manual_seed(call.seed), for everything that draws, in order. Throws DataError without
@@ -76,7 +75,8 @@ struct Case {
   at::Generator generator() const;
 };
 
-/// Reads a case file. Throws DataError when it is cut, no safetensors file, or breaks the format.
+/// Reads a case file. Throws DataError when it is cut, no safetensors file, breaks the format, or has a tolerance that
+/// would let anything pass.
 Case read_case(const std::filesystem::path& file);
 
 /// "float64", "bfloat16", "int32", ... Throws DataError for another word.

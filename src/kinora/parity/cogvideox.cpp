@@ -1,3 +1,4 @@
+// Runners of CogVideoX's transformer with its parts, and of diffusers' embeddings and tables.
 #include "kinora/base/error.h"
 #include "kinora/models/cogvideox/transformer.h"
 #include "kinora/models/common/embeddings.h"
@@ -44,7 +45,7 @@ Outputs transformer(const Case& c) {
                                        .timestep = c.input("timestep")};
   if (c.has_input("ofs")) in.ofs = c.input("ofs");
   if (c.call.contains("rope")) {
-    in.rotary = rotary_of(c.call["rope"]["args"]);
+    in.rotary = rotary_of(c.call.at("rope").at("args"));
   } else if (is_videosys && config.use_rotary_positional_embeddings) {
     in.rotary = rotary_of(config.attention_head_dim, in.hidden_states.size(1), in.hidden_states.size(3) / 2,
                           in.hidden_states.size(4) / 2);
@@ -75,9 +76,9 @@ Outputs block(const Case& c) {
   Outputs out;
   cog::Conditioning conditioning{.time_embed = c.input("temb"), .rotary = {}, .extent = {}};
   if (c.call.contains("rope")) {
-    conditioning.rotary = rotary_of(c.call["rope"]["args"]);
-  } else if (is_videosys && c.config["rope"].is_array()) {
-    const auto grid = c.config["rope"].get<std::vector<int64_t>>();
+    conditioning.rotary = rotary_of(c.call.at("rope").at("args"));
+  } else if (is_videosys && c.config.at("rope").is_array()) {
+    const auto grid = c.config.at("rope").get<std::vector<int64_t>>();
     conditioning.rotary = rotary_of(config.attention_head_dim, grid.at(0), grid.at(1), grid.at(2));
     out.tensors["cos"] = doubled(conditioning.rotary.cos);
     out.tensors["sin"] = doubled(conditioning.rotary.sin);
@@ -158,8 +159,8 @@ Outputs feed_forward(const Case& c) {
 }
 
 Outputs sincos_3d_table(const Case& c) {
-  const JsonObject args(c.call["args"], c.cls);
-  const Json& size = *args.find("spatial_size");  // width before height, or one number for both
+  const JsonObject args(c.call.at("args"), c.cls);
+  const Json& size = args.json().at("spatial_size");  // width before height, or one number for both
   const int64_t w = size.is_array() ? size.at(0).get<int64_t>() : size.get<int64_t>();
   const int64_t h = size.is_array() ? size.at(1).get<int64_t>() : w;
   const auto table = models::sincos_3d(args.require_int("temporal_size"), h, w, args.require_int("embed_dim"),
@@ -169,8 +170,8 @@ Outputs sincos_3d_table(const Case& c) {
 }
 
 Outputs sincos_2d_table(const Case& c) {
-  const JsonObject args(c.call["args"], c.cls);
-  const Json& size = *args.find("grid_size");
+  const JsonObject args(c.call.at("args"), c.cls);
+  const Json& size = args.json().at("grid_size");
   const int64_t h = size.is_array() ? size.at(0).get<int64_t>() : size.get<int64_t>();
   const int64_t w = size.is_array() ? size.at(1).get<int64_t>() : h;
   return {.tensors = {{"out", models::sincos_2d_scaled(h, w, args.require_int("embed_dim"),
@@ -181,7 +182,7 @@ Outputs sincos_2d_table(const Case& c) {
 }
 
 Outputs rotary_3d_table(const Case& c) {
-  Json args = c.call["args"];
+  Json args = c.call.at("args");
   for (const char* name : {"crops_coords", "grid_size"}) {
     if (c.has_input(name)) args[name] = c.value(name);
   }

@@ -1,3 +1,4 @@
+// Runners of Open-Sora's transformer and its parts.
 #include <cmath>
 #include <utility>
 

@@ -34,7 +34,6 @@ class Registry {
   void add(std::string cls, std::string method, Runner runner);
   /// nullptr: this build does not know the pair.
   const Runner* find(std::string_view cls, std::string_view method) const;
-  size_t size() const { return runners_.size(); }
 
  private:
   std::map<std::pair<std::string, std::string>, Runner, std::less<>> runners_;

@@ -1,3 +1,4 @@
+// Runners of the text encoders.
 #include "kinora/parity/runners.h"
 #include "kinora/text/t5.h"
 
@@ -16,7 +17,7 @@ Outputs run_t5(const Case& c, const std::string& model_type) {
   out.tensors["last_hidden_state"] = encoder.forward(run, ids, mask);
   if (!c.call.contains("hidden")) return out;
   const auto states = encoder.hidden_states(run, ids, mask);
-  for (const Json& wanted : c.call["hidden"]) {
+  for (const Json& wanted : c.call.at("hidden")) {
     const int64_t k = wanted.get<int64_t>();
     const int64_t index = k < 0 ? k + static_cast<int64_t>(states.size()) : k;
     out.tensors["hidden_states." + std::to_string(k)] = states.at(static_cast<size_t>(index));
@@ -26,7 +27,7 @@ Outputs run_t5(const Case& c, const std::string& model_type) {
 
 Outputs t5_bucket(const Case& c) {
   const auto range = c.value("range").get<std::vector<int64_t>>();
-  const JsonObject args(c.call["args"], "call.args");
+  const JsonObject args(c.call.at("args"), "call.args");
   const Tensor relative = at::arange(range.at(0), range.at(1), at::kLong).unsqueeze(0);
   const Tensor bucket = text::relative_position_bucket(
       relative, args.bool_or("bidirectional", true), args.int_or("num_buckets", 32), args.int_or("max_distance", 128));

@@ -228,6 +228,7 @@ Summary verify(std::span<const fs::path> paths, const VerifyOptions& options, co
   Summary summary;
   std::set<std::string> ran;
   for (const fs::path& file : case_files(paths)) {
+    if (options.cancel.stop_requested()) throw CancelledError();
     const CaseReport& report = summary.cases.emplace_back(verify_case(file, registry));
     if (report.outcome != Outcome::kSkipped) ran.insert(report.cls);
     if (report.outcome == Outcome::kFailed && !options.json) {
@@ -242,6 +243,7 @@ Summary verify(std::span<const fs::path> paths, const VerifyOptions& options, co
     out << to_json(summary).dump(2, ' ', true, Json::error_handler_t::replace) << "\n";
     return summary;
   }
+  if (summary.cases.empty()) out << "there is no case: cases are .safetensors files, here or in folders below\n";
   const char* separator = "skipped, not in this build: ";
   for (const auto& [name, times] : summary.unknown()) {
     out << separator << name << " (" << times << ")";

@@ -5,6 +5,7 @@
 #include <iosfwd>
 #include <map>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,7 @@ namespace kinora::parity {
 struct VerifyOptions {
   std::vector<std::string> require;  ///< classes of which at least one case must run
   bool json = false;                 ///< print one JSON object in place of lines
+  std::stop_token cancel;            ///< looked at before each case
 };
 
 enum class Outcome { kPassed, kFailed, kSkipped };
@@ -53,7 +55,7 @@ CaseReport verify_case(const std::filesystem::path& file, const Registry& regist
 std::vector<std::filesystem::path> case_files(std::span<const std::filesystem::path> paths);
 
 /// Runs every case and prints: a line per failing case as it fails, what was skipped or is missing, and last
-/// `N passed, N failed, N skipped`. Throws as case_files().
+/// `N passed, N failed, N skipped`. Throws as case_files(), and CancelledError.
 Summary verify(std::span<const std::filesystem::path> paths, const VerifyOptions& options, const Registry& registry,
                std::ostream& out);
 

@@ -116,6 +116,26 @@ TEST_F(ParityTest, PassesWhatTheReferenceComputed) {
   EXPECT_EQ(run(registry(), 0), "2 passed, 0 failed, 0 skipped\n");
 }
 
+TEST_F(ParityTest, FailsAWeightThatTheModelLacks) {
+  Json meta = scale_meta();
+  meta["weights"].push_back({{"name", "extra.weight"}, {"shape", {2}}});
+  write("extra.safetensors", meta, scaled().to(at::kFloat));
+  EXPECT_NE(run(registry(), 1).find("extra.weight"), std::string::npos);
+}
+
+TEST_F(ParityTest, FailsAToleranceThatComparesNothing) {
+  for (const double rtol : {1e9, 0.02, -1e-4}) {
+    Json meta = scale_meta();
+    meta["tolerance"]["rtol"] = rtol;
+    write("loose.safetensors", meta, scaled().to(at::kFloat));
+    EXPECT_NE(run(registry(), 1).find("tolerance"), std::string::npos) << rtol;
+  }
+}
+
+TEST_F(ParityTest, SaysThatAFolderHasNoCase) {
+  EXPECT_NE(run(registry(), 1).find("there is no case"), std::string::npos);
+}
+
 TEST_F(ParityTest, FailsAnAlteredExpectedValueAndNamesIt) {
   Tensor y = scaled().to(at::kFloat);
   y[1][2] += 0.01;
@@ -300,6 +320,18 @@ TEST_F(ParityTest, JsonHoldsEveryCase) {
   EXPECT_LT(report["cases"][0]["error"].get<double>(), 1e-6);
 }
 
+TEST_F(ParityTest, ACancelledRunEndsBeforeTheNextCase) {
+  write_scale("one.safetensors");
+  std::stop_source stop;
+  stop.request_stop();
+  VerifyOptions options;
+  options.cancel = stop.get_token();
+  std::ostringstream out;
+  const std::vector<fs::path> paths{folder_};
+  EXPECT_THROW(verify(paths, options, registry(), out), CancelledError);
+  EXPECT_EQ(out.str(), "");
+}
+
 TEST_F(ParityTest, APathThatDoesNotExistIsRefused) {
   const std::vector<fs::path> paths{folder_ / "nowhere"};
   EXPECT_THROW(case_files(paths), UsageError);
@@ -350,6 +382,7 @@ TEST_F(ParityTest, WeightsThatAreNotListedNeedAReason) {
   EXPECT_THROW(weights({}), DataError);
   meta["weights"].push_back({{"name", "vae.decoder.v"}, {"shape", {5}}, {"scale", 0.1}, {"shift", 0}});
   EXPECT_TRUE(at::equal(weights({}, "vae.")[0], recipe_real("vae.decoder.v", {5}, 0.1).to(at::kDouble)));
+  EXPECT_THROW(weights({init::ones, true, true}), DataError) << "the model has no vae.decoder.v";
 }
 
 TEST(Registry, HoldsOneRunnerForAPair) {

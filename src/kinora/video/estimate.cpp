@@ -125,10 +125,6 @@ std::optional<Plan> nearest_fit(const ModelSizes& sizes, const Plan& plan, uint6
   return smaller;
 }
 
-}  // namespace
-
-namespace {
-
 constexpr uint64_t kRuntimeScratch = uint64_t{64} << 20;  // thread pools, packed weights of one layer
 
 /// With what operators allocate where no ledger sees it: convolutions reorder their input and output, products pack little.
@@ -182,7 +178,8 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
            static_cast<uint64_t>(3.0 * 4.0 * tokens * tokens * static_cast<double>(t5.num_heads));
 
   e.text_weights = sizes.text_bytes, e.transformer_weights = sizes.transformer_bytes, e.vae_weights = sizes.vae_bytes;
-  e.output = 3 * static_cast<uint64_t>(plan.num_frames * plan.height) * static_cast<uint64_t>(plan.width);
+  const uint64_t clips = plan.keeps_clips ? std::max<uint64_t>(1, plan.prompts.size()) : 1;
+  e.output = clips * 3 * static_cast<uint64_t>(plan.num_frames * plan.height) * static_cast<uint64_t>(plan.width);
   return e;
 }
 

@@ -23,7 +23,7 @@ struct MemoryEstimate {
   uint64_t text = 0, denoise = 0,
            decode = 0;  ///< activations and caches of each phase at their peak, as the ledger counts them
   uint64_t text_weights = 0, transformer_weights = 0, vae_weights = 0;
-  uint64_t output = 0;  ///< frames that wait for the writer
+  uint64_t output = 0;  ///< frames of every clip that is kept, or of the one that waits for its writer
 
   /// Every part loaded at once; with what operators take behind the ledger.
   uint64_t together() const;

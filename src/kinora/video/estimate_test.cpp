@@ -30,6 +30,7 @@ Plan plan_of(int64_t frames, int64_t height, int64_t width, int64_t batch = 1) {
   Plan plan{};
   plan.num_frames = frames, plan.height = height, plan.width = width, plan.batch = batch, plan.guidance_scale = 7;
   plan.prompts.resize(static_cast<size_t>(batch));
+  plan.keeps_clips = false;
   return plan;
 }
 
@@ -39,6 +40,14 @@ TEST(Estimate, GrowsWithFramesSizeAndBatch) {
   EXPECT_GT(estimate_memory(sizes, plan_of(102, 480, 854)).together(), base);
   EXPECT_GT(estimate_memory(sizes, plan_of(51, 720, 1280)).together(), base);
   EXPECT_GT(estimate_memory(sizes, plan_of(51, 480, 854, 4)).together(), base);
+}
+
+TEST(Estimate, CountsEveryClipThatIsKept) {
+  Plan plan = plan_of(51, 480, 854, 4);
+  const uint64_t one = estimate_memory(open_sora(), plan).output;
+  EXPECT_EQ(one, 3u * 51 * 480 * 854);
+  plan.keeps_clips = true;
+  EXPECT_EQ(estimate_memory(open_sora(), plan).output, 4 * one);
 }
 
 TEST(Estimate, OnePartAtATimeTakesLess) {
@@ -94,6 +103,7 @@ TEST(Estimate, AgreesWithTheLedger) {
   ledger();
   TestModel model;
   model.transformer.hidden_size = 96;
+  model.transformer.num_heads = 3;
   model.vae.spatial.block_out_channels = {16, 32, 32};
   model.vae.temporal.filters = 16;
   model.write();

@@ -10,7 +10,7 @@ namespace {
 /// Negative starts count from the end; aligned starts fall on the autoencoder's chunks.
 int64_t start_of(int64_t start, int64_t frames, std::optional<int64_t> align, const char* what) {
   if (start < 0) start += frames;
-  if (align) start = text::find_nearest_point(start, *align, frames);
+  if (align && start >= 0) start = text::find_nearest_point(start, *align, frames);
   if (start < 0 || start >= frames) {
     throw UsageError(
         concat("a mask strategy starts at frame ", start, " of a ", what, " of ", frames, " latent frames"));
@@ -32,7 +32,14 @@ std::vector<double> apply_mask_strategy(at::Tensor& latents, const std::vector<s
                             group.reference < static_cast<int64_t>(references[b].size());
       if (!is_there)
         throw UsageError(concat("a mask strategy names reference ", group.reference, ", which is not there"));
-      const at::Tensor& clip = references[b][group.reference];
+      const at::Tensor& clip = references[b][group.reference];  // [C, T, h, w]
+      const bool fits = clip.dim() == 4 && clip.size(0) == latents.size(1) && clip.size(2) == latents.size(3) &&
+                        clip.size(3) == latents.size(4);
+      if (!fits) {
+        throw UsageError(concat("the reference of a mask strategy has latents of ", clip.sizes(), ", the clip of ",
+                                latents[b].sizes()),
+                         "bring the reference to the clip's height and width");
+      }
       const int64_t from = start_of(group.reference_start, clip.size(1), align, "reference");
       const int64_t to = start_of(group.target_start, frames, align, "clip");
       const int64_t length = std::min({group.length, frames - to, clip.size(1) - from});

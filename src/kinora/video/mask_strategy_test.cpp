@@ -21,12 +21,23 @@ TEST(MaskStrategy, GroupsOfOtherLoopsAreLeftAlone) {
             (std::vector<double>{1, 1}));
 }
 
+TEST(MaskStrategy, AReferenceOfAnotherSizeIsAUsageError) {
+  using Shapes = std::vector<std::vector<int64_t>>;
+  at::Tensor latents = at::zeros({1, 2, 4, 3, 5});
+  for (const std::vector<int64_t>& shape : Shapes{{1, 2, 3, 5}, {2, 2, 1, 5}, {2, 2, 3, 1}, {2, 2, 3}})
+    EXPECT_THROW(apply_mask_strategy(latents, {{at::zeros(shape)}}, {text::parse_mask_strategy("0")}, 0, std::nullopt),
+                 UsageError)
+        << at::IntArrayRef(shape);
+}
+
 TEST(MaskStrategy, ReferencesAndStartsThatAreNotThereAreUsageErrors) {
   at::Tensor latents = at::zeros({1, 1, 2, 1, 1});
   const std::vector<std::vector<at::Tensor>> one{{at::zeros({1, 2, 1, 1})}};
-  for (const char* strategy : {"0,1", "0,-1", "0,0,5", "0,0,0,-3"}) {
-    EXPECT_THROW(apply_mask_strategy(latents, one, {text::parse_mask_strategy(strategy)}, 0, std::nullopt), UsageError)
-        << strategy;
+  for (const auto align : {std::optional<int64_t>(), std::optional<int64_t>(5)}) {
+    for (const char* strategy : {"0,1", "0,-1", "0,0,5", "0,0,-3", "0,0,0,-3"}) {
+      EXPECT_THROW(apply_mask_strategy(latents, one, {text::parse_mask_strategy(strategy)}, 0, align), UsageError)
+          << strategy;
+    }
   }
 }
 

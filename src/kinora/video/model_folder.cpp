@@ -1,5 +1,7 @@
 #include "kinora/video/model_folder.h"
 
+#include <algorithm>
+
 #include "kinora/base/error.h"
 #include "kinora/base/utf8.h"
 #include "kinora/tensor/checkpoint.h"
@@ -12,7 +14,7 @@ namespace fs = std::filesystem;
 constexpr const char* kKnown =
     "OpenSoraPipeline (STDiT3, VideoAutoencoderPipeline, T5) is the model class that this version knows";
 
-fs::path quoted_free(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
+fs::path without_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
 
 void check_exists(const fs::path& path, const char* what) {
   std::error_code failed;
@@ -76,7 +78,7 @@ Json read_config(const fs::path& folder, const std::string& known) {
 ModelFolder find_model(const ModelPaths& paths) {
   ModelFolder found;
   if (!paths.model.empty()) {
-    const fs::path model = folder_of(quoted_free(paths.model), "model");
+    const fs::path model = folder_of(without_slash(paths.model), "model");
     std::error_code failed;
     found.name = fs::weakly_canonical(model, failed).filename().string();
     if (fs::exists(model / "model_index.json")) {
@@ -90,12 +92,14 @@ ModelFolder find_model(const ModelPaths& paths) {
       read_config(model, "STDiT3");
       found.transformer = model;
     } else {
-      Checkpoint{model};  // a folder of pickles gets the sentence that names the converter
+      const fs::directory_iterator files(model, failed);
+      if (std::any_of(begin(files), end(files), [](const auto& file) { return is_pickle_name(file.path()); }))
+        Checkpoint{model};  // throws, naming the converter, unless there are .safetensors too
       throw UsageError(concat("'", model.string(), "' has neither model_index.json nor config.json"), kKnown);
     }
   }
   const auto take = [](fs::path& part, const fs::path& given, const char* what) {
-    if (!given.empty()) part = folder_of(quoted_free(given), what);
+    if (!given.empty()) part = folder_of(without_slash(given), what);
   };
   take(found.transformer, paths.transformer, "transformer");
   take(found.vae, paths.vae, "autoencoder");

@@ -3,8 +3,11 @@
 #include <ATen/core/grad_mode.h>
 
 #include <map>
+#include <set>
 
 #include "kinora/base/error.h"
+#include "kinora/base/log.h"
+#include "kinora/base/utf8.h"
 #include "kinora/diffusion/sampler.h"
 #include "kinora/diffusion/schedulers.h"
 #include "kinora/media/frames_tensor.h"
@@ -55,6 +58,13 @@ std::vector<std::string> decoder_names(const fs::path& folder) {
   return names;
 }
 
+/// Overflow in a narrow dtype would otherwise end as a picture of nothing.
+void require_finite(const Tensor& values, at::ScalarType dtype) {
+  if (at::isfinite(values).all().item<bool>()) return;
+  throw DataError(concat("the model's clip is not finite in ", c10::toString(dtype)),
+                  "try --dtype float32; if it stays so, the weights are damaged");
+}
+
 double rounded(double value, at::ScalarType dtype) { return at::full({}, value, dtype).item<double>(); }
 
 }  // namespace
@@ -85,10 +95,8 @@ struct Pipeline::State {
                                               (folder.vae / "config.json").string())),
         text_part(encoder.params(), folder.text_encoder, load_options(options, decoder_names(folder.text_encoder))),
         transformer_part(transformer.params(), folder.transformer, load_options(options, {})),
-        vae_part(vae.params(), folder.vae, load_options(options, {}, models::older_kl_name)) {
+        vae_part(vae.params(), folder.vae, load_options(options, {})) {
     check_parts_fit();
-    make_scheduler(folder.scheduler, folder.scheduler_config, 1,
-                   {.height = 512, .width = 512});  // refuses what it does not know
     sizes = {.transformer = transformer.config(),
              .vae = vae.config(),
              .text_encoder = encoder.config(),
@@ -98,14 +106,8 @@ struct Pipeline::State {
              .element_bytes = static_cast<uint64_t>(c10::elementSize(dtype))};
   }
 
-  kinora::LoadOptions load_options(const PipelineOptions& options, std::vector<std::string> surplus,
-                                   std::function<std::string(const std::string&)> alias = {}) const {
-    return {.dtype = dtype,
-            .device = device,
-            .prefix = {},
-            .alias = std::move(alias),
-            .surplus = std::move(surplus),
-            .ledger = options.ledger};
+  kinora::LoadOptions load_options(const PipelineOptions& options, std::vector<std::string> surplus) const {
+    return {.dtype = dtype, .device = device, .prefix = {}, .surplus = std::move(surplus), .ledger = options.ledger};
   }
 
   void check_parts_fit() const {
@@ -113,6 +115,17 @@ struct Pipeline::State {
       throw DataError(concat("the parts are not of one model: ", what, " ", a, " and ", b),
                       "take all parts from the same release");
     };
+    // STDiT3 predicts data - noise along straight paths; another method would make nothing of it, without an error.
+    if (folder.scheduler != "RFLOW") {
+      throw UsageError(concat("the scheduler \"", printable(folder.scheduler), "\" does not fit STDiT3"),
+                       "OpenSoraPipeline works with RFLOW");
+    }
+    const auto& pictures = vae.config().spatial;
+    if (pictures.in_channels != 3 || pictures.out_channels != 3) {
+      throw DataError(
+          concat("the autoencoder takes ", pictures.in_channels, " channels and gives ", pictures.out_channels),
+          "a model of RGB pictures has 3 and 3");
+    }
     const auto& config = transformer.config();
     if (config.caption_channels != encoder.config().d_model)
       refuse("caption width of the transformer and the text encoder", config.caption_channels,
@@ -123,6 +136,8 @@ struct Pipeline::State {
       refuse("vocabulary of the tokenizer and the text encoder", tokenizer.vocab_size(), encoder.config().vocab_size);
   }
 
+  ResidentWeights& loaded(Part& part, const Hooks& hooks);
+  void warn_of_long_texts(const Plan& plan) const;
   std::map<std::string, Tensor> encode(const Plan& plan, const Hooks& hooks);
   Tensor denoise(const Plan& plan, const Hooks& hooks, int64_t first, int64_t count,
                  const std::map<std::string, Tensor>& features, int64_t& calls);
@@ -154,6 +169,12 @@ at::ScalarType Pipeline::dtype() const { return state_->dtype; }
 
 Plan Pipeline::plan(const Request& request) const {
   Plan plan = make_plan(request, state_->folder.defaults, state_->vae.downscale());
+  plan.scheduler =
+      make_scheduler(state_->folder.scheduler, state_->folder.scheduler_config, static_cast<int>(plan.steps),
+                     {.height = static_cast<double>(plan.height),
+                      .width = static_cast<double>(plan.width),
+                      .num_frames = plan.num_frames,
+                      .dtype = state_->dtype});
   // Weights that are loaded already are part of what the process holds.
   ModelSizes sizes = state_->sizes;
   if (state_->text_part.weights) sizes.text_bytes = 0;
@@ -162,6 +183,7 @@ Plan Pipeline::plan(const Request& request) const {
   const Fit fit = fit_into(sizes, plan, memory_room(request.memory));
   plan.batch = fit.batch;
   plan.one_by_one = fit.one_by_one;
+  state_->warn_of_long_texts(plan);
   return plan;
 }
 
@@ -190,15 +212,40 @@ media::Metadata Pipeline::metadata(const Plan& plan, int64_t index) const {
   return m;
 }
 
+/// The part's weights, read now if nobody needed them before. Reading one cannot be stopped.
+ResidentWeights& Pipeline::State::loaded(Part& part, const Hooks& hooks) {
+  if (part.weights) return *part.weights;
+  if (hooks.cancel.stop_requested()) throw CancelledError();
+  if (hooks.on_progress) hooks.on_progress(Stage::load, 0, 1);
+  ResidentWeights& weights = part.loaded();
+  if (hooks.on_progress) hooks.on_progress(Stage::load, 1, 1);
+  if (hooks.cancel.stop_requested()) throw CancelledError();
+  return weights;
+}
+
+void Pipeline::State::warn_of_long_texts(const Plan& plan) const {
+  const int64_t most = transformer.config().model_max_length;
+  std::set<std::string> texts(plan.texts.begin(), plan.texts.end());
+  if (plan.negative_text && plan.is_guided()) texts.insert(*plan.negative_text);
+  for (const std::string& text : texts) {
+    const auto tokens = static_cast<int64_t>(tokenizer.encode(text).ids.size());
+    if (tokens > most)
+      log_warn(concat("the prompt \"", printable(text, 40), "\" has ", tokens, " tokens; the model reads ", most,
+                      ", the last ", tokens - most, " are dropped"));
+  }
+}
+
 /// Features [tokens, width] of every text, each encoded alone: a clip must not depend on its neighbours' lengths.
 std::map<std::string, Tensor> Pipeline::State::encode(const Plan& plan, const Hooks& hooks) {
   std::vector<std::string> texts = plan.texts;
   if (plan.negative_text && plan.is_guided()) texts.push_back(*plan.negative_text);
   std::map<std::string, Tensor> features;
   Run run;
-  run.weights = &text_part.loaded();
+  run.weights = &loaded(text_part, hooks);
   run.cancel = hooks.cancel;
   const int64_t longest = transformer.config().model_max_length;
+  int64_t done = 0;
+  if (hooks.on_progress) hooks.on_progress(Stage::encode, 0, static_cast<int64_t>(texts.size()));
   for (const std::string& text : texts) {
     if (hooks.cancel.stop_requested()) throw CancelledError();
     if (!features.contains(text)) {
@@ -206,8 +253,8 @@ std::map<std::string, Tensor> Pipeline::State::encode(const Plan& plan, const Ho
       const Tensor input = at::tensor(ids.ids, at::kLong).unsqueeze(0).to(device);
       features[text] = encoder.forward(run, input)[0];
     }
-    if (hooks.on_progress)
-      hooks.on_progress(Stage::encode, static_cast<int64_t>(features.size()), static_cast<int64_t>(texts.size()));
+    ++done;
+    if (hooks.on_progress) hooks.on_progress(Stage::encode, done, static_cast<int64_t>(texts.size()));
   }
   return features;
 }
@@ -216,9 +263,7 @@ std::map<std::string, Tensor> Pipeline::State::encode(const Plan& plan, const Ho
 Tensor Pipeline::State::denoise(const Plan& plan, const Hooks& hooks, int64_t first, int64_t count,
                                 const std::map<std::string, Tensor>& features, int64_t& calls) {
   const auto height = static_cast<double>(plan.height), width = static_cast<double>(plan.width);
-  const auto scheduler =
-      make_scheduler(folder.scheduler, folder.scheduler_config, static_cast<int>(plan.steps),
-                     {.height = height, .width = width, .num_frames = plan.num_frames, .dtype = dtype});
+  const Scheduler& scheduler = *plan.scheduler;
   TextFeatures cond, uncond;
   // A generator for each clip, so that none depends on its neighbours.
   std::vector<at::Generator> generators;
@@ -236,7 +281,7 @@ Tensor Pipeline::State::denoise(const Plan& plan, const Hooks& hooks, int64_t fi
     return at::stack(draws);
   };
   Run run;
-  run.weights = &transformer_part.loaded();
+  run.weights = &loaded(transformer_part, hooks);
   run.cancel = hooks.cancel;
   // The reference holds these numbers in the pipeline's dtype; the model was used so.
   STDiT3Denoiser denoiser(
@@ -249,30 +294,29 @@ Tensor Pipeline::State::denoise(const Plan& plan, const Hooks& hooks, int64_t fi
     if (hooks.on_progress) hooks.on_progress(Stage::denoise, calls, groups * each);
   };
   if (hooks.on_progress && calls == 0)
-    hooks.on_progress(Stage::denoise, 0, groups * static_cast<int64_t>(scheduler->timesteps().size()));
-  const double sigma = scheduler->initial_sigma();
-  Tensor latents = sample(denoiser, *scheduler, sigma == 1.0 ? noise() : noise() * sigma, options, noise);
-  if (!at::isfinite(latents).all().item<bool>()) {
-    throw DataError(concat("the model's clip is not finite in ", c10::toString(dtype)),
-                    "try --dtype float32; if it stays so, the weights are damaged");
-  }
+    hooks.on_progress(Stage::denoise, 0, groups * static_cast<int64_t>(scheduler.timesteps().size()));
+  const double sigma = scheduler.initial_sigma();
+  Tensor latents = sample(denoiser, scheduler, sigma == 1.0 ? noise() : noise() * sigma, options, noise);
+  require_finite(latents, dtype);
   return latents;
 }
 
 void Pipeline::State::decode(const Plan& plan, const Hooks& hooks, int64_t index, Clip& clip, int64_t& frames) {
   Run run;
-  run.weights = &vae_part.loaded();
+  run.weights = &loaded(vae_part, hooks);
   run.cancel = hooks.cancel;
   const Tensor latents = clip.latents.unsqueeze(0).to(dtype);
   const int64_t total = static_cast<int64_t>(plan.prompts.size()) * plan.num_frames;
   if (hooks.on_progress && frames == 0) hooks.on_progress(Stage::decode, 0, total);
   vae.decode_chunks(run, latents, plan.num_frames, [&](const Tensor& pixels, int64_t first) {
+    require_finite(pixels, dtype);
     media::Frames made = media::to_frames(pixels[0], plan.fps);
     frames += made.frames;
     if (hooks.on_frames) {
       hooks.on_frames(index, std::move(made), first);
     } else if (clip.frames.frames == 0) {
       clip.frames = std::move(made);
+      clip.frames.rgb.reserve(static_cast<size_t>(plan.num_frames * clip.frames.frame_bytes()));
     } else {
       clip.frames.rgb.insert(clip.frames.rgb.end(), made.rgb.begin(), made.rgb.end());
       clip.frames.frames += made.frames;
@@ -285,7 +329,12 @@ std::vector<Clip> Pipeline::generate(const Plan& plan, const Hooks& hooks) {
   const at::NoGradGuard no_grad;
   State& s = *state_;
   const auto clips = static_cast<int64_t>(plan.prompts.size());
-  if (hooks.on_progress) hooks.on_progress(Stage::load, 0, 1);
+  if (plan.batch < 1 || plan.texts.size() != plan.prompts.size() || !plan.scheduler)
+    throw UsageError("the plan is not complete", "make it with Pipeline::plan");
+  if (plan.one_by_one) {  // a run that was cancelled leaves the part that it was in
+    s.transformer_part.weights.reset();
+    s.vae_part.weights.reset();
+  }
   const auto features = s.encode(plan, hooks);
   if (plan.one_by_one) s.text_part.weights.reset();
 

@@ -35,10 +35,10 @@ const char* stage_name(Stage stage);
 
 struct Hooks {
   std::function<void(Stage, int64_t done, int64_t total)>
-      on_progress;  ///< denoise: model calls; encode, decode: texts, frames
+      on_progress;  ///< load: 0 of 1, then 1, for each part; denoise: model calls; encode, decode: texts, frames
   /// Receives the frames of clip `index` as they are decoded, beginning at frame `first`; the clips then come back without frames.
   std::function<void(int64_t index, media::Frames frames, int64_t first)> on_frames;
-  std::stop_token cancel;  ///< CancelledError within one step
+  std::stop_token cancel;  ///< CancelledError within one step, or behind the part that is being loaded
 };
 
 struct Clip {
@@ -60,15 +60,17 @@ class Pipeline {
   const ModelSizes& sizes() const;
   at::ScalarType dtype() const;
 
-  /// The request with every gap filled and every limit checked, memory too. Throws UsageError, ResourceError.
+  /// The request with every gap filled and every limit checked, memory too; warns of prompts that are longer than the
+  /// model reads. Throws UsageError, ResourceError, DataError for the scheduler's settings.
   Plan plan(const Request& request) const;
   /// What the file of clip `index` will say.
   media::Metadata metadata(const Plan& plan, int64_t index) const;
   /// Size of the frames: the plan's, rounded down to the decoder's blocks.
   std::pair<int64_t, int64_t> frame_size(const Plan& plan) const;
 
-  /// A clip for each prompt; clip i is drawn from seed + i and does not depend on the others. Throws CancelledError, DataError for
-  /// weights that are not finite, ResourceError.
+  /// A clip for each prompt; clip i is drawn from seed + i and does not depend on the others. Throws UsageError for a
+  /// plan that plan() did not make, CancelledError, DataError for weights, latents or frames that are not finite,
+  /// ResourceError.
   std::vector<Clip> generate(const Plan& plan, const Hooks& hooks = {});
   std::vector<Clip> generate(const Request& request, const Hooks& hooks = {}) { return generate(plan(request), hooks); }
 

@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "kinora/base/error.h"
+#include "kinora/base/log.h"
 #include "kinora/video/test_model.h"
 
 namespace kinora::video {
@@ -144,6 +145,51 @@ TEST_F(PipelineTest, CancelEndsWithinAStep) {
   EXPECT_EQ(seen, 1);
 }
 
+TEST_F(PipelineTest, EveryStageIsShownAndLoadingCanBeCancelled) {
+  std::vector<Stage> seen;
+  std::stop_source stop;
+  Hooks hooks;
+  hooks.on_progress = [&](Stage stage, int64_t, int64_t) {
+    if (seen.empty() || seen.back() != stage) seen.push_back(stage);
+  };
+  load().generate(request_for({"a red ball"}), hooks);
+  EXPECT_EQ(seen,
+            (std::vector<Stage>{Stage::load, Stage::encode, Stage::load, Stage::denoise, Stage::load, Stage::decode}));
+  hooks.cancel = stop.get_token();
+  hooks.on_progress = [&](Stage stage, int64_t, int64_t) {
+    EXPECT_EQ(stage, Stage::load);
+    stop.request_stop();
+  };
+  EXPECT_THROW(load().generate(request_for({"a red ball"}), hooks), CancelledError);
+}
+
+/// The warnings of `work`.
+template <typename Work>
+std::vector<std::string> warnings_of(const Work& work) {
+  std::vector<std::string> lines;
+  set_log_sink([&](LogLevel level, std::string_view line) {
+    if (level == LogLevel::warn) lines.emplace_back(line);
+  });
+  work();
+  set_log_sink({});
+  return lines;
+}
+
+TEST_F(PipelineTest, APromptThatIsCutIsOneWarningThatSaysByHowMuch) {
+  Pipeline pipeline = load();
+  const std::string longer = "a a a a a a a a a a a a a a a a a a";  // 18 tokens and the end, of 16
+  const auto lines = warnings_of([&] { pipeline.generate(request_for({longer, "a ball", longer})); });
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_NE(lines[0].find("the last 3 are dropped"), std::string::npos) << lines[0];
+}
+
+TEST_F(PipelineTest, APlanThatIsNotWholeIsRefused) {
+  Pipeline pipeline = load();
+  Plan plan = pipeline.plan(request_for({"a red ball"}));
+  plan.scheduler.reset();
+  EXPECT_THROW(pipeline.generate(plan), UsageError);
+}
+
 TEST_F(PipelineTest, TooLittleMemoryIsRefusedBeforeWork) {
   Request request = request_for({"a red ball"});
   request.memory = 1;
@@ -226,6 +272,39 @@ TEST(PipelineLoad, UnknownClassesListTheKnownOnes) {
   EXPECT_NE(refusal<UsageError>(model).find("OtherTransformer"), std::string::npos) << refusal<UsageError>(model);
 }
 
+TEST(PipelineLoad, SchedulersThatDoNotFitTheModelAreRefused) {
+  TestModel model;
+  model.write();
+  for (const char* other : {"FlowMatchEulerDiscreteScheduler", "DDIMScheduler"}) {
+    model.put("scheduler/scheduler_config.json", {{"_class_name", other}});
+    EXPECT_NE(refusal<UsageError>(model).find("works with RFLOW"), std::string::npos) << refusal<UsageError>(model);
+  }
+}
+
+TEST(PipelineLoad, UnknownKeysOfTheSchedulerAreOneWarning) {
+  TestModel model;
+  model.write();
+  model.put("scheduler/scheduler_config.json",
+            {{"_class_name", "RFLOW"}, {"use_timestep_transform", false}, {"surprise", 1}});
+  Request request = request_for({"a red ball", "blue square", "a ball"});
+  request.batch = 1, request.steps = 1;
+  const auto lines = warnings_of([&] { Pipeline::load(options_for(model)).generate(request); });
+  ASSERT_EQ(lines.size(), 1u);
+  EXPECT_NE(lines[0].find("surprise"), std::string::npos) << lines[0];
+}
+
+TEST(PipelineLoad, AnAutoencoderOfOtherPicturesIsRefused) {
+  TestModel model;
+  model.vae.spatial.out_channels = 4;
+  model.write();
+  EXPECT_NE(refusal<DataError>(model).find("RGB"), std::string::npos) << refusal<DataError>(model);
+}
+
+TEST(PipelineLoad, AFolderWithoutAModelSaysWhatIsKnown) {
+  TestModel model;
+  EXPECT_NE(refusal<UsageError>(model).find("OpenSoraPipeline"), std::string::npos) << refusal<UsageError>(model);
+}
+
 TEST(PipelineLoad, PicklesNameTheConverter) {
   TestModel model;
   model.write();
@@ -245,17 +324,8 @@ TEST(PipelineLoad, DamagedFilesAreDataErrors) {
 TEST(PipelineLoad, PartsOfDifferentModelsAreRefused) {
   TestModel model;
   model.write();
-  model.text_encoder.d_model = 24;
-  model.put("text_encoder/config.json", {{"model_type", "t5"},
-                                         {"vocab_size", 40},
-                                         {"d_model", 24},
-                                         {"d_kv", 8},
-                                         {"d_ff", 30},
-                                         {"num_layers", 2},
-                                         {"num_heads", 2},
-                                         {"feed_forward_proj", "gated-gelu"}});
-  save_tensors(model.folder / "text_encoder/model.safetensors",
-               test_weights(text::T5Encoder(model.text_encoder).params(), 3));
+  model.text_encoder.d_model += 4;
+  model.write_text_encoder();
   EXPECT_NE(refusal<DataError>(model).find("not of one model"), std::string::npos) << refusal<DataError>(model);
 }
 

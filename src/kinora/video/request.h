@@ -2,12 +2,17 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "kinora/base/json.h"
 #include "kinora/text/prompt.h"
+
+namespace kinora {
+class Scheduler;
+}
 
 namespace kinora::video {
 
@@ -25,6 +30,7 @@ struct Request {
   std::optional<text::PromptScores> scores;  ///< Open-Sora's suffixes
   int64_t batch = 0;                         ///< clips at a time; 0: what fits into the memory, at most 8
   uint64_t memory = 0;                       ///< resident bytes of the process at most; 0: what the machine has
+  bool keeps_clips = true;                   ///< until the last is made; false where Hooks::on_frames takes them
 };
 
 /// "defaults" of model_index.json.
@@ -33,7 +39,7 @@ struct Defaults {
   double guidance_scale = 7.0, fps = 24.0;
   bool plain_prompt = false;  ///< "prompt": "plain": no cleaning, no score suffixes
 
-  /// Throws DataError naming the key.
+  /// Throws DataError naming the key, also for a value that no request may have.
   static Defaults from_json(const Json& json, const std::string& what);
 };
 
@@ -46,7 +52,9 @@ struct Plan {
   double guidance_scale, fps;
   uint64_t seed;
   int64_t batch;
-  bool one_by_one = false;  ///< weights of one part in memory at a time
+  bool keeps_clips = true;
+  bool one_by_one = false;                     ///< weights of one part in memory at a time
+  std::shared_ptr<const Scheduler> scheduler;  ///< made by Pipeline::plan
 
   bool is_guided() const { return guidance_scale != 1.0; }
   /// Frame rate as Open-Sora tells it to the model: 120 stands for a picture.
@@ -54,7 +62,7 @@ struct Plan {
 };
 
 /// Throws UsageError, which names what would work, for prompts that are none, sizes that are not positive or smaller than
-/// `least_side` pixels, less than one frame or step, and numbers that are not finite.
+/// `least_side` pixels, less than one frame or step, numbers that are not finite, and scores for a model of plain prompts.
 Plan make_plan(const Request& request, const Defaults& defaults, int64_t least_side = 1);
 
 }  // namespace kinora::video

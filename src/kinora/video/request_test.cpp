@@ -34,6 +34,20 @@ TEST(Request, OpenSoraPromptsAreCleanedAndGetAScore) {
   EXPECT_EQ(plan.prompts[0], "a red ball");
 }
 
+TEST(Request, NegativePromptsAreCleanedAsPromptsAre) {
+  Request request = red_ball();
+  request.negative_prompt = "A Red  Square <br>";
+  EXPECT_EQ(make_plan(request, {}).negative_text, "a red square");
+  EXPECT_EQ(make_plan(request, {.plain_prompt = true}).negative_text, request.negative_prompt);
+}
+
+TEST(Request, PlainPromptsTakeNoScores) {
+  Request request = red_ball();
+  request.scores = text::PromptScores{};
+  EXPECT_NO_THROW(make_plan(request, {}));
+  EXPECT_THROW(make_plan(request, {.plain_prompt = true}), UsageError);
+}
+
 TEST(Request, ResolutionAndAspectGiveASizeOfTheTables) {
   Request request = red_ball();
   request.resolution = "240p";
@@ -77,8 +91,9 @@ TEST(Request, BadNumbersAreUsageErrors) {
 }
 
 TEST(Request, BadPromptsAreUsageErrors) {
-  for (const std::string& prompt : {std::string(), std::string("   "), std::string(100'000, 'a'),
-                                    std::string("\xff\xfe"), std::string("a {\"reference_path\": \"x.mp4\"}")}) {
+  for (const std::string& prompt :
+       {std::string(), std::string("   "), std::string(100'000, 'a'), std::string("\xff\xfe"),
+        std::string("a {\"reference_path\": \"x.mp4\"}"), std::string("|0|a|3|b"), std::string("#####")}) {
     Request request;
     request.prompts = {prompt};
     EXPECT_THROW(make_plan(request, {}), UsageError) << prompt.substr(0, 40);
@@ -86,7 +101,14 @@ TEST(Request, BadPromptsAreUsageErrors) {
   EXPECT_THROW(make_plan(Request{}, {}), UsageError);
   Request request = red_ball();
   request.negative_prompt = "";
-  EXPECT_THROW(make_plan(request, {}), UsageError);
+  EXPECT_EQ(make_plan(request, {}).negative_text, "");
+  request.negative_prompt = "\xff";
+  try {
+    make_plan(request, {});
+    ADD_FAILURE();
+  } catch (const UsageError& error) {
+    EXPECT_STREQ(error.what(), "the negative prompt is not valid UTF-8 at byte 0");
+  }
 }
 
 TEST(Request, DefaultsOfAFileAreChecked) {
@@ -94,6 +116,8 @@ TEST(Request, DefaultsOfAFileAreChecked) {
   EXPECT_TRUE(Defaults::from_json({{"prompt", "plain"}}, "x").plain_prompt);
   EXPECT_THROW(Defaults::from_json({{"steps", 0}}, "x"), DataError);
   EXPECT_THROW(Defaults::from_json({{"prompt", "fancy"}}, "x"), DataError);
+  EXPECT_THROW(Defaults::from_json({{"guidance_scale", -1}}, "x"), DataError);
+  EXPECT_THROW(Defaults::from_json({{"fps", 0}}, "x"), DataError);
 }
 
 }  // namespace

@@ -2,7 +2,6 @@
 
 #include <charconv>
 #include <cmath>
-#include <cstdlib>
 
 #include "kinora/base/error.h"
 #include "kinora/base/utf8.h"
@@ -124,6 +123,13 @@ std::string names_of(const Rows& rows) {
   return list;
 }
 
+/// The number that `text` begins with; not atof, which reads by the host program's locale.
+double number_of(std::string_view text) {
+  double value = 0;
+  std::from_chars(text.data(), text.data() + text.size(), value);
+  return value;
+}
+
 }  // namespace
 
 std::span<const Resolution> resolutions() { return kResolutions; }
@@ -147,7 +153,7 @@ const TableSize& image_size(std::string_view resolution_name, std::string_view a
       if (std::string_view(size.key) == key) return size;
     }
     const std::string_view text = ratio;
-    return closest_size(table, std::atof(ratio), std::atof(ratio + text.find(':') + 1));
+    return closest_size(table, number_of(text), number_of(text.substr(text.find(':') + 1)));
   }
   throw UsageError(concat("there is no aspect ratio \"", printable(aspect), "\""),
                    "known are, as height:width, " + names_of(kAspectRatios));
@@ -157,7 +163,7 @@ const TableSize& closest_size(const Resolution& table, double height, double wid
   const TableSize* best = nullptr;
   double least = HUGE_VAL;
   for (const TableSize& size : table.sizes) {
-    const double distance = std::abs(std::atof(size.key) - height / width);
+    const double distance = std::abs(number_of(size.key) - height / width);
     if (distance < least) least = distance, best = &size;
   }
   if (best == nullptr) throw UsageError(concat("no size is near ", height, " : ", width));

@@ -6,15 +6,16 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "kinora/base/file.h"
 #include "kinora/base/json.h"
 #include "kinora/models/open_sora/stdit3.h"
 #include "kinora/models/open_sora/video_vae.h"
-#include "kinora/nn/weights.h"
+#include "kinora/models/test_configs.h"
+#include "kinora/nn/test_weights.h"
 #include "kinora/tensor/convert.h"
-#include "kinora/tensor/random.h"
-#include "kinora/text/t5.h"
+#include "kinora/text/test_configs.h"
 
 namespace kinora::video {
 
@@ -46,30 +47,26 @@ inline std::string test_tokenizer() {
   return json.dump();
 }
 
-/// Small numbers for every parameter: the training's first values leave half of the model without effect.
+/// Drawn weights under their names, as a file has them.
 inline NamedTensors test_weights(const Params& params, uint64_t seed) {
-  at::Generator generator = cpu_generator(seed);
+  const std::vector<at::Tensor> values = drawn_weights(params, 1000 * seed, at::kFloat);
   NamedTensors out;
   for (const Param& p : params) {
-    const double scale = p.shape.size() < 2 ? 0.1 : 0.7 / std::sqrt(static_cast<double>(p.shape[p.shape.size() - 1]));
-    const at::Tensor noise = at::empty(p.shape, at::kFloat).normal_(0, scale, generator);
-    const bool is_gain = p.name.find("norm") != std::string::npos && p.name.ends_with("weight");
-    out.emplace_back(p.name, p.name == "scale" || is_gain ? noise + 1 : noise);
+    const at::Tensor& value = values[static_cast<size_t>(p.id)];
+    out.emplace_back(p.name, p.name == "scale" ? value + 1 : value);  // a factor of all latents
   }
   return out;
 }
 
 class TestModel {
  public:
-  models::STDiT3Config transformer;
+  models::STDiT3Config transformer = models::tiny_stdit3();
   models::VideoVaeConfig vae;
-  text::T5Config text_encoder;
+  text::T5Config text_encoder = text::tiny_t5();
 
   TestModel() {
-    transformer.hidden_size = 48;
-    transformer.depth = 2;
-    transformer.num_heads = 3;
-    transformer.caption_channels = 20;
+    text_encoder.vocab_size = 40;  // what the tokenizer has, and one
+    transformer.caption_channels = text_encoder.d_model;
     transformer.model_max_length = 16;
     transformer.input_sq_size = 32;
     vae.spatial.block_out_channels = {8, 16};
@@ -80,14 +77,6 @@ class TestModel {
     vae.temporal.temporal_downsample = {true};
     vae.temporal.num_groups = 4;
     vae.micro_frame_size = 6;
-    text_encoder.vocab_size = 40;
-    text_encoder.d_model = 20;
-    text_encoder.d_kv = 8;
-    text_encoder.d_ff = 30;
-    text_encoder.num_layers = 2;
-    text_encoder.num_heads = 2;
-    text_encoder.gated = true;
-    text_encoder.activation = ops::Activation::gelu_tanh;
     std::string name = (std::filesystem::temp_directory_path() / "kinora-video-XXXXXX").string();
     folder = ::mkdtemp(name.data());
   }
@@ -103,14 +92,7 @@ class TestModel {
       std::filesystem::create_directories(folder / part);
     put("transformer/config.json", transformer.to_json());
     put("vae/config.json", vae.to_json());
-    put("text_encoder/config.json", {{"model_type", "t5"},
-                                     {"vocab_size", text_encoder.vocab_size},
-                                     {"d_model", text_encoder.d_model},
-                                     {"d_kv", text_encoder.d_kv},
-                                     {"d_ff", text_encoder.d_ff},
-                                     {"num_layers", text_encoder.num_layers},
-                                     {"num_heads", text_encoder.num_heads},
-                                     {"feed_forward_proj", "gated-gelu"}});
+    write_text_encoder();
     put("scheduler/scheduler_config.json", {{"_class_name", "RFLOW"}, {"use_timestep_transform", false}});
     put("model_index.json", {{"_class_name", "OpenSoraPipeline"},
                              {"defaults",
@@ -124,8 +106,18 @@ class TestModel {
     write_file(folder / "tokenizer/tokenizer.json", test_tokenizer());
     save_tensors(transformer_file(), test_weights(models::STDiT3(transformer).params(), 1));
     save_tensors(folder / "vae/diffusion_pytorch_model.safetensors", test_weights(models::VideoVae(vae).params(), 2));
-    save_tensors(folder / "text_encoder/model.safetensors", test_weights(text::T5Encoder(text_encoder).params(), 3));
     return *this;
+  }
+  void write_text_encoder() const {
+    put("text_encoder/config.json", {{"model_type", "t5"},
+                                     {"vocab_size", text_encoder.vocab_size},
+                                     {"d_model", text_encoder.d_model},
+                                     {"d_kv", text_encoder.d_kv},
+                                     {"d_ff", text_encoder.d_ff},
+                                     {"num_layers", text_encoder.num_layers},
+                                     {"num_heads", text_encoder.num_heads},
+                                     {"feed_forward_proj", "gated-gelu"}});
+    save_tensors(folder / "text_encoder/model.safetensors", test_weights(text::T5Encoder(text_encoder).params(), 3));
   }
   void put(const std::string& file, const Json& json) const { write_file(folder / file, json.dump(2)); }
   std::filesystem::path transformer_file() const { return folder / "transformer/diffusion_pytorch_model.safetensors"; }

@@ -94,11 +94,11 @@ const std::vector<Verb>& gliding() {
 
 template <typename Row>
 const Row& find(std::span<const Row> rows, std::string_view kind, std::string_view name) {
-  std::string known;
   for (const Row& row : rows) {
     if (row.name == name) return row;
-    known += (known.empty() ? "" : ", ") + row.name;
   }
+  std::string known;
+  for (const Row& row : rows) known += (known.empty() ? "" : ", ") + row.name;
   throw UsageError(concat("the world has no ", kind, " \"", name, "\""), concat("Known: ", known, "."));
 }
 

@@ -105,7 +105,7 @@ TEST(World, EdgesAreAntiAliased) {
   const WorldConfig config;
   std::vector<uint8_t> picture(64 * 64 * 3, 255);
   paint_figure({&shape_row("square"), {255, 255, 255}, 32.0, 32.0, 12.5 / 0.86}, 0.0, picture.data(), 64, 64);
-  picture.assign(picture.size(), 255);
+  EXPECT_EQ(picture, std::vector<uint8_t>(picture.size(), 255)) << "an edge darkens what has one colour";
   paint_figure({&shape_row("square"), {0, 0, 0}, 32.0, 32.0, 12.5 / 0.86}, 0.0, picture.data(), 64, 64);
   EXPECT_EQ(picture[(32 * 64 + 44) * 3], 128);  // half a pixel is covered
   EXPECT_EQ(picture[(32 * 64 + 45) * 3], 255);
