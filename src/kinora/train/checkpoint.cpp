@@ -5,7 +5,9 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/file.h"
+#include "kinora/base/json.h"
 #include "kinora/base/log.h"
+#include "kinora/train/run_folder.h"
 
 namespace kinora::train {
 namespace fs = std::filesystem;
@@ -42,17 +44,15 @@ uint32_t file_sum(const fs::path& file) {
 
 }  // namespace
 
-void save_checkpoint(const fs::path& folder, int64_t step, const NamedTensors& tensors, const Json& notes) {
-  std::error_code failed;
-  fs::create_directories(folder, failed);
-  if (failed) throw ResourceError(concat("cannot make the folder ", folder.string(), ": ", failed.message()));
+void save_checkpoint(const fs::path& folder, int64_t step, const NamedTensors& tensors) {
+  make_folder(folder);
   const fs::path file = folder / (stem(step) + ".safetensors");
   save_tensors(file, tensors);
-  write_file(folder / (stem(step) + ".json"),
-             Json{{"step", step}, {"crc32", file_sum(file)}, {"notes", notes}}.dump(2) + "\n");
+  write_file(folder / (stem(step) + ".json"), Json{{"step", step}, {"crc32", file_sum(file)}}.dump(2) + "\n");
   auto steps = complete_steps(folder);
   const auto drop = [&](std::map<int64_t, fs::path>::iterator at) {
     // The sum first: what is left does not count.
+    std::error_code failed;
     fs::remove(fs::path(at->second).replace_extension(".json"), failed);
     fs::remove(at->second, failed);
     return steps.erase(at);
@@ -69,9 +69,7 @@ std::optional<SavedStep> newest_checkpoint(const fs::path& folder) {
     try {
       const Json json = read_json_file(fs::path(file).replace_extension(".json"));
       const JsonObject sum(json, file.string());
-      const Json* notes = sum.find("notes");
-      if (sum.require_int("crc32", 0) == file_sum(file))
-        return SavedStep{.step = step, .file = file, .notes = notes ? *notes : Json()};
+      if (sum.require_int("crc32", 0) == file_sum(file)) return SavedStep{.step = step, .file = file};
       log_warn(concat(file.string(), " is damaged (its sum differs); trying the one before"));
     } catch (const Error& e) {
       log_warn(concat(file.string(), ": ", e.what(), "; trying the one before"));

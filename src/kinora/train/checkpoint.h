@@ -5,20 +5,18 @@
 #include <filesystem>
 #include <optional>
 
-#include "kinora/base/json.h"
 #include "kinora/tensor/convert.h"
 
 namespace kinora::train {
 
-/// Writes the tensors and notes of `step` and drops all but it and the one before; later ones, which a resume has passed
+/// Writes the tensors of `step` and drops all but it and the one before; later ones, which a resume has passed
 /// over as damaged, go too. The file appears whole (temporary, fsync, rename), then its sum; a file without a sum does
 /// not count. Throws ResourceError (disk), leaving older checkpoints as they were.
-void save_checkpoint(const std::filesystem::path& folder, int64_t step, const NamedTensors& tensors, const Json& notes);
+void save_checkpoint(const std::filesystem::path& folder, int64_t step, const NamedTensors& tensors);
 
 struct SavedStep {
   int64_t step;
   std::filesystem::path file;
-  Json notes;
 };
 
 /// The newest checkpoint whose sum holds; damaged ones are skipped with a warning that names them. Nothing when the

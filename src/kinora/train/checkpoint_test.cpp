@@ -29,7 +29,7 @@ class TrainCheckpoint : public ::testing::Test {
   }
 
   void save(int64_t step) {
-    save_checkpoint(folder_, step, {{"w", at::full({3}, static_cast<double>(step), at::kFloat)}}, {{"of", step}});
+    save_checkpoint(folder_, step, {{"w", at::full({3}, static_cast<double>(step), at::kFloat)}});
   }
   fs::path file(int64_t step, const char* ending) const { return folder_ / concat("step-", step, ending); }
   void damage(int64_t step) {
@@ -48,7 +48,6 @@ TEST_F(TrainCheckpoint, GivesBackWhatWasSaved) {
   const auto saved = newest_checkpoint(folder_);
   ASSERT_TRUE(saved.has_value());
   EXPECT_EQ(saved->step, 7);
-  EXPECT_EQ(saved->notes, (Json{{"of", 7}}));
   EXPECT_TRUE(load_tensor(Checkpoint(saved->file).require("w")).equal(at::full({3}, 7.0, at::kFloat)));
   EXPECT_TRUE(warnings_.empty());
 }
@@ -115,13 +114,6 @@ TEST_F(TrainCheckpoint, TensorsWithoutASumDoNotCount) {
   EXPECT_TRUE(warnings_.empty());
 }
 
-TEST_F(TrainCheckpoint, NotesThatAreMissingAreNull) {
-  save(3);
-  const auto sum = read_json_file(file(3, ".json")).at("crc32");
-  write_file(file(3, ".json"), Json{{"step", 3}, {"crc32", sum}}.dump());
-  EXPECT_TRUE(newest_checkpoint(folder_)->notes.is_null());
-}
-
 TEST_F(TrainCheckpoint, ForeignFilesInTheFolderAreLeftAlone) {
   save(1);
   for (const char* name : {"step-.json", "step-x.json", "step-99999999999999999999.json", "loss.csv"})
@@ -133,7 +125,7 @@ TEST_F(TrainCheckpoint, ForeignFilesInTheFolderAreLeftAlone) {
 TEST_F(TrainCheckpoint, FolderThatCannotBeMadeIsAResourceError) {
   fs::create_directories(folder_);
   write_file(folder_ / "file", "");
-  EXPECT_THROW(save_checkpoint(folder_ / "file" / "inside", 1, {{"w", at::zeros({1})}}, {}), ResourceError);
+  EXPECT_THROW(save_checkpoint(folder_ / "file" / "inside", 1, {{"w", at::zeros({1})}}), ResourceError);
 }
 
 }  // namespace

@@ -1,16 +1,28 @@
 #include "kinora/train/shapes.h"
 
+#include <algorithm>
 #include <map>
+#include <optional>
+#include <span>
 
 #include "kinora/base/error.h"
 #include "kinora/base/file.h"
 #include "kinora/base/log.h"
+#include "kinora/base/progress.h"
+#include "kinora/base/utf8.h"
+#include "kinora/models/open_sora/stdit3.h"
+#include "kinora/nn/load.h"
 #include "kinora/text/tokenizer_json.h"
+#include "kinora/train/run_folder.h"
+#include "kinora/train/shapes_data.h"
 #include "kinora/train/shapes_stages.h"
 
 namespace kinora::train {
 namespace fs = std::filesystem;
 namespace {
+
+constexpr int64_t kEncodedAtOnce = 8;  // clips
+constexpr size_t kMostPathBytes = 4096;
 
 at::ScalarType dtype_of(const std::string& name) {
   static const std::map<std::string, at::ScalarType> known{{"bfloat16", at::kBFloat16}, {"float32", at::kFloat}};
@@ -22,10 +34,46 @@ at::ScalarType dtype_of(const std::string& name) {
 
 void write_json(const fs::path& file, const Json& json) { write_file(file, json.dump(2) + "\n"); }
 
-void make_folder(const fs::path& folder) {
-  std::error_code failed;
-  fs::create_directories(folder, failed);
-  if (failed) throw ResourceError(concat("cannot make the folder ", folder.string(), ": ", failed.message()));
+/// The config's mistake, where the world takes it for its caller's.
+world::WorldConfig world_of(const JsonObject& json) {
+  try {
+    return world::world_config(json.json());
+  } catch (const UsageError& error) {
+    throw DataError(concat(json.what(), ": ", error.what()), error.hint());
+  }
+}
+
+/// Of names and values; the order does not matter, for that of a stage read back from its file is another.
+uint32_t sum_of(const NamedTensors& tensors) {
+  uint32_t sum = 0;
+  for (const auto& [name, tensor] : std::map<std::string, Tensor>(tensors.begin(), tensors.end())) {
+    const Tensor flat = tensor.detach().cpu().contiguous();
+    sum = crc32(std::as_bytes(std::span(name)), sum);
+    sum = crc32({static_cast<const std::byte*>(flat.const_data_ptr()), flat.nbytes()}, sum);
+  }
+  return sum;
+}
+
+/// What the autoencoder would find out only in the middle of a stage.
+void check_sizes(const ShapesConfig& config, const std::string& what) {
+  const int64_t block = config.vae.spatial.downscale();
+  for (const auto& [name, size] : {std::pair{"world.height", config.world.height},
+                                   {"world.width", config.world.width},
+                                   {"stages.spatial.crops_side", config.crops_side}}) {
+    if (size % block == 0) continue;
+    throw DataError(concat(what, ": \"", name, "\" is ", size),
+                    concat("the autoencoder takes multiples of ", block, " pixels"));
+  }
+  if (config.vae.spatial.in_channels != 3 || config.vae.spatial.out_channels != 3)
+    throw DataError(concat(what, ": vae_2d must take and give 3 channels: red, green and blue"));
+}
+
+/// Throws DataError unless the two differ in nothing but what training finds out.
+void check_same(const models::VideoVaeConfig& found, models::VideoVaeConfig wanted, const std::string& what) {
+  wanted.spatial_scaling_factor = found.spatial_scaling_factor;
+  wanted.scale = found.scale, wanted.shift = found.shift;
+  if (const auto key = first_difference(found.to_json(), wanted.to_json()))
+    throw DataError(concat(what, " is of another autoencoder than the config's: \"", *key, "\" differs"));
 }
 
 NamedTensors in_dtype(const NamedTensors& tensors, at::ScalarType dtype) {
@@ -34,14 +82,41 @@ NamedTensors in_dtype(const NamedTensors& tensors, at::ScalarType dtype) {
   return out;
 }
 
-/// The autoencoder of a model folder, in place of training one.
+/// The autoencoder of a model folder, in place of training one. Sets what training would find out in `vae`.
 NamedTensors autoencoder_of(const fs::path& folder, models::VideoVaeConfig& vae) {
   const fs::path config = folder / "vae/config.json";
-  vae = models::VideoVaeConfig::from_json(read_json_file(config), config.string());
+  const auto found = models::VideoVaeConfig::from_json(read_json_file(config), config.string());
+  check_same(found, vae, config.string());
+  vae = found;
   NamedTensors tensors;
   const Checkpoint weights(folder / "vae");
   for (const auto& [name, tensor] : weights.tensors()) tensors.emplace_back(name, load_tensor(tensor, at::kFloat));
   return tensors;
+}
+
+/// Throws unless every part of the model to go on from is there and of this config.
+void check_from(const ShapesConfig& config, const fs::path& from) {
+  models::VideoVaeConfig vae = config.vae;
+  const NamedTensors autoencoder = autoencoder_of(from, vae);
+  weights_from(models::VideoVae(vae).params(), autoencoder, at::kFloat, at::kCPU);
+  const text::T5Encoder encoder(text::T5Config::from_json(config.text_encoder, "text_encoder"));
+  load_weights(encoder.params(), Checkpoint(from / "text_encoder"));
+  load_weights(models::STDiT3(config.transformer).params(), Checkpoint(from / "transformer"));
+}
+
+/// The rule of the header.
+bool may_change(const ShapesContext& context, std::string_view key) {
+  const bool has_temporal = fs::exists(context.weights_file("temporal"));
+  const bool has_spatial = has_temporal || fs::exists(context.weights_file("spatial"));
+  for (const auto& [part, is_made] : {std::pair<std::string_view, bool>{"stages.spatial.", has_spatial},
+                                      {"stages.temporal.", has_temporal},
+                                      {"stages.finetune.", has_temporal},
+                                      {"stages.denoiser.", false},
+                                      {"stages.gate", false},
+                                      {"defaults.", false}}) {
+    if (key.starts_with(part)) return !is_made;
+  }
+  return false;
 }
 
 /// The weights of a finished stage, or what `make` returns; `vae` is what the file says, or what `make` has made of it.
@@ -51,8 +126,13 @@ NamedTensors stage_weights(const ShapesContext& context, const std::string& stag
   const fs::path file = context.weights_file(stage);
   if (fs::exists(file)) {
     const Checkpoint done(file);
-    vae = models::VideoVaeConfig::from_json(
-        parse_json(done.files().front()->metadata().at("config"), {}, file.string()), file.string());
+    const auto& notes = done.files().front()->metadata();
+    const auto config = notes.find("config");
+    if (config == notes.end())
+      throw DataError(concat(file.string(), " is not of this training"), "remove it, or train into another folder");
+    const auto found = models::VideoVaeConfig::from_json(parse_json(config->second, {}, file.string()), file.string());
+    check_same(found, vae, file.string());
+    vae = found;
     NamedTensors tensors;
     for (const auto& [name, tensor] : done.tensors()) tensors.emplace_back(name, load_tensor(tensor));
     return tensors;
@@ -79,14 +159,39 @@ ResidentWeights weights_from(const Params& params, const NamedTensors& tensors, 
   return ResidentWeights(std::move(out));
 }
 
+Tensor encoded_clips(const ShapesContext& context, const fs::path& file, const std::string& label,
+                     const models::VideoVaeConfig& vae, const NamedTensors& weights, uint64_t seed, int64_t count,
+                     const std::function<Tensor(const Tensor& clips)>& encode) {
+  const ShapesOptions& options = context.options;
+  std::optional<Progress> progress;
+  if (options.progress) {
+    progress.emplace(*options.progress,
+                     ProgressOptions{.label = label, .total = count, .unit = "clip", .is_terminal = is_terminal(2)});
+  }
+  const Json key = {
+      {"vae", vae.to_json()}, {"weights", sum_of(weights)}, {"dtype", c10::toString(context.config.dtype)}};
+  return cached_latents(
+      file, key.dump(), context.config.world, seed, count, kEncodedAtOnce,
+      [&](const Tensor& clips) {
+        if (options.cancel.stop_requested()) throw CancelledError();
+        return encode(clips);
+      },
+      [&](int64_t done) {
+        if (progress) progress->update(done);
+      });
+}
+
 StageHooks ShapesContext::hooks(const std::string& stage) const {
   return {.folder = options.folder / stage, .progress = options.progress, .cancel = options.cancel};
 }
 
 ShapesConfig ShapesConfig::from_json(const Json& json, const std::string& what) {
+  constexpr int64_t kMostClips = 1 << 20;
+  constexpr double kMostWeight = 1e6;  // of a part of a loss
   const JsonObject root(json, what);
   ShapesConfig c;
-  c.world = world::world_config(root.require_object("world").json());
+  c.json = json;
+  c.world = world_of(root.require_object("world"));
   c.vae = models::VideoVaeConfig::from_json(root.require_object("vae").json(), what + " vae");
   Json transformer = root.require_object("transformer").json();
   c.text_encoder = root.require_object("text_encoder").json();
@@ -101,37 +206,44 @@ ShapesConfig ShapesConfig::from_json(const Json& json, const std::string& what) 
 
   const JsonObject stages = root.require_object("stages");
   const JsonObject spatial = stages.require_object("spatial");
-  c.spatial = StageOptions::from_json(spatial, "spatial");
-  c.crops_side = spatial.int_or("crops_side", c.crops_side, 1);
-  c.crops_per_clip = spatial.int_or("crops_per_clip", c.crops_per_clip, 1);
-  c.picture_loss = {.l1 = spatial.number_or("l1", 1.0),
-                    .l2 = spatial.number_or("l2", 1.0),
-                    .gradient = spatial.number_or("gradient", 0.5),
-                    .foreground = spatial.number_or("foreground", 4.0),
-                    .kl = spatial.number_or("kl", 1e-3)};
+  c.spatial = StageOptions::from_json(spatial, "spatial", c.seed);
+  const int64_t least_side = std::min(c.world.height, c.world.width);
+  c.crops_side = spatial.int_or("crops_side", std::min(c.crops_side, least_side), 1, least_side);
+  c.crops_per_clip = spatial.int_or("crops_per_clip", c.crops_per_clip, 1, kMostClips);
+  const PictureLoss usual;
+  c.picture_loss = {.l1 = number_within(spatial, "l1", usual.l1, 0, kMostWeight),
+                    .l2 = number_within(spatial, "l2", usual.l2, 0, kMostWeight),
+                    .gradient = number_within(spatial, "gradient", usual.gradient, 0, kMostWeight),
+                    .foreground = number_within(spatial, "foreground", usual.foreground, 0, kMostWeight),
+                    .kl = number_within(spatial, "kl", usual.kl, 0, kMostWeight)};
   const JsonObject temporal = stages.require_object("temporal");
-  c.temporal = StageOptions::from_json(temporal, "temporal");
-  c.temporal_kl = temporal.number_or("kl", c.temporal_kl);
-  c.temporal_clips = temporal.int_or("clips", c.temporal_clips, 1);
+  c.temporal = StageOptions::from_json(temporal, "temporal", c.seed);
+  c.temporal_kl = number_within(temporal, "kl", c.temporal_kl, 0, kMostWeight);
+  c.temporal_clips = temporal.int_or("clips", c.temporal_clips, 1, kMostClips);
   if (stages.has("finetune")) {
     const JsonObject finetune = stages.require_object("finetune");
-    c.finetune = StageOptions::from_json(finetune, "finetune");
+    c.finetune = StageOptions::from_json(finetune, "finetune", c.seed);
     finetune.refuse_unknown();
   }
-  c.gate = stages.number_or("gate", c.gate);
-  c.gate_clips = stages.int_or("gate_clips", c.gate_clips, 1);
+  c.gate = number_within(stages, "gate", c.gate, 0, 1);
+  c.gate_clips = stages.int_or("gate_clips", c.gate_clips, 1, kMostClips);
   const JsonObject denoiser = stages.require_object("denoiser");
-  c.denoiser = StageOptions::from_json(denoiser, "denoiser");
-  c.latents = denoiser.int_or("clips", c.latents, 1);
+  c.denoiser = StageOptions::from_json(denoiser, "denoiser", c.seed);
+  c.latents = denoiser.int_or("clips", c.latents, 1, kMostClips);
   c.picture_steps = denoiser.int_or("picture_steps", c.picture_steps, 0);
-  c.times = {.mean = denoiser.number_or("time_mean", c.times.mean), .std = denoiser.number_or("time_std", c.times.std)};
-  c.text_lr_factor = denoiser.number_or("text_lr_factor", c.text_lr_factor);
+  c.times = {.mean = number_within(denoiser, "time_mean", c.times.mean, -10, 10),
+             .std = number_within(denoiser, "time_std", c.times.std, 0, 10)};
+  c.text_lr_factor = number_within(denoiser, "text_lr_factor", c.text_lr_factor, 0, 100);
   for (const auto* part : {&spatial, &temporal, &denoiser, &stages, &root}) part->refuse_unknown();
+  check_sizes(c, what);
   return c;
 }
 
-void export_shapes(const ShapesConfig& config, const fs::path& folder, const models::VideoVaeConfig& vae_config,
+void export_shapes(const ShapesConfig& config, const fs::path& target, const models::VideoVaeConfig& vae_config,
                    const NamedTensors& vae, const NamedTensors& text_encoder, const NamedTensors& transformer) {
+  const fs::path folder = target.string() + ".tmp";
+  std::error_code ignored;
+  fs::remove_all(folder, ignored);  // of a run that was killed here
   for (const char* part : {"transformer", "vae", "text_encoder", "tokenizer", "scheduler"}) make_folder(folder / part);
   const auto save = [&](const char* file, const NamedTensors& tensors) {
     save_tensors(folder / file, in_dtype(tensors, at::kBFloat16));
@@ -153,11 +265,21 @@ void export_shapes(const ShapesConfig& config, const fs::path& folder, const mod
                                            {"tokenizer", {"transformers", "T5TokenizerFast"}},
                                            {"scheduler", {"kinora", "RFLOW"}},
                                            {"defaults", config.defaults}});
+  replace_folder(folder, target);
 }
 
 void train_shapes(const ShapesConfig& config, const ShapesOptions& options) {
+  Json kept = config.json;
+  if (!options.from.empty()) {
+    check_from(config, options.from);
+    kept["_from"] = printable(fs::canonical(options.from).string(), kMostPathBytes);
+  }
   make_folder(options.folder);
+  const FolderLock lock(options.folder);
   const ShapesContext context{config, options};
+  keep_config(options.folder, kept, [&](std::string_view key) { return may_change(context, key); });
+  remove_temporaries(options.folder);
+  for (const char* stage : {"spatial", "temporal", "finetune", "denoiser"}) remove_temporaries(options.folder / stage);
   models::VideoVaeConfig vae = config.vae;
   for (const char* stage : {"spatial", "temporal"}) make_folder(options.folder / stage);
   const NamedTensors whole = stage_weights(context, "temporal", vae, [&] {

@@ -1,5 +1,10 @@
 // The built-in model's training: a video autoencoder in two stages (pictures, then time), a gate on it, and the denoiser
 // with its text encoder on cached latents. A stage that has its weights is skipped, one that was cut short resumes.
+//
+// A folder belongs to one config, kept in its config.json, and to one run at a time. A run that goes on may change what
+// is still to come and nothing that was made: every key of a stage without weights (the denoiser never has them, so that
+// its steps can always grow), the gate, and `defaults`. What all stages share (world, models, dtype, seed, the model to
+// go on from) never changes.
 #pragma once
 
 #include <filesystem>
@@ -27,12 +32,13 @@ struct TimeDraw {
 };
 
 struct ShapesConfig {
+  Json json;  ///< what it was read from
   world::WorldConfig world;
   models::VideoVaeConfig vae;
   models::STDiT3Config transformer;
   Json text_encoder;  ///< config.json of a T5; its vocab_size follows from the world
   at::ScalarType dtype = at::kBFloat16;
-  int64_t seed = 0;
+  int64_t seed = 0;  ///< of the first weights, and of each stage's draws where the stage has none of its own
   StageOptions spatial, temporal, finetune, denoiser;
   int64_t crops_side = 32, crops_per_clip = 5;
   PictureLoss picture_loss;
@@ -47,7 +53,7 @@ struct ShapesConfig {
   double text_lr_factor = 0.3;  ///< of the denoiser's rate, for the text encoder
   Json defaults;                ///< what `generate` uses when it is not told otherwise; written into model_index.json
 
-  /// Throws DataError naming the key.
+  /// Throws DataError naming the key: for sizes that do not fit each other, too, before hours of training find out.
   static ShapesConfig from_json(const Json& json, const std::string& what);
 };
 
@@ -60,10 +66,13 @@ struct ShapesOptions {
   std::stop_token cancel;
 };
 
-/// Runs every stage that is not done and writes folder/model in the layout that `generate --model` takes.
+/// Runs every stage that is not done and writes folder/model in the layout that `generate --model` takes. Throws
+/// UsageError when another run is in the folder or when it was begun with another config, DataError where `from` or a
+/// stage's weights are of another model, when the gate is missed and when a stage diverges, CancelledError after a
+/// checkpoint, ResourceError for the disk.
 void train_shapes(const ShapesConfig& config, const ShapesOptions& options);
 
-/// Writes the model as it is at this moment of the denoiser's training.
+/// Writes the model as it is at this moment of the denoiser's training; the folder is replaced as a whole.
 void export_shapes(const ShapesConfig& config, const std::filesystem::path& folder,
                    const models::VideoVaeConfig& vae_config, const NamedTensors& vae, const NamedTensors& text_encoder,
                    const NamedTensors& transformer);

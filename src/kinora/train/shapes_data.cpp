@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kinora/base/error.h"
+#include "kinora/base/json.h"
 #include "kinora/media/frames_tensor.h"
 #include "kinora/tensor/convert.h"
 #include "kinora/tensor/random.h"
@@ -85,11 +86,12 @@ Tensor cached_latents(const std::filesystem::path& file, const std::string& key,
                       uint64_t seed, int64_t count, int64_t batch,
                       const std::function<Tensor(const Tensor& clips)>& encode,
                       const std::function<void(int64_t done)>& progress) {
+  const std::string whole_key = Json{{"world", world::to_json(config)}, {"seed", seed}, {"encoder", key}}.dump();
   if (std::filesystem::exists(file)) {
     const Checkpoint cache(file);
     const auto& metadata = cache.files().front()->metadata();
     const auto found = metadata.find("key");
-    if (found != metadata.end() && found->second == key) {
+    if (found != metadata.end() && found->second == whole_key) {
       const Tensor latents = load_tensor(cache.require("latents"));
       if (latents.size(0) >= count) return latents.narrow(0, 0, count);
     }
@@ -109,7 +111,7 @@ Tensor cached_latents(const std::filesystem::path& file, const std::string& key,
     done += part.size(0);
     progress(done);
   }
-  save_tensors(file, {{"latents", latents}}, {{"key", key}});
+  save_tensors(file, {{"latents", latents}}, {{"key", whole_key}});
   return latents;
 }
 

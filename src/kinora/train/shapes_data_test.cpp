@@ -80,7 +80,8 @@ TEST(Tokenize, PadsToTheLengthAndMasksThePadding) {
   EXPECT_EQ(mask[0].item<int64_t>(), static_cast<int64_t>(alone.size()));
   EXPECT_LT(mask[1].item<int64_t>(), mask[0].item<int64_t>());
   for (size_t i = 0; i < alone.size(); ++i) EXPECT_EQ(tokens.ids[0][static_cast<int64_t>(i)].item<int64_t>(), alone[i]);
-  EXPECT_TRUE((tokens.ids.eq(tokenizer.pad_id()) == tokens.mask.eq(0)).all().item<bool>());
+  const int64_t pad = tokenizer.encode("", {.pad_to = 2}).ids.back();
+  EXPECT_TRUE((tokens.ids.eq(pad) == tokens.mask.eq(0)).all().item<bool>());
 }
 
 class CachedLatents : public ::testing::Test {
@@ -92,18 +93,18 @@ class CachedLatents : public ::testing::Test {
     std::error_code ignored;
     fs::remove(file_, ignored);
   }
-  Tensor get(const std::string& key, int64_t count) {
+  Tensor get(const std::string& key, int64_t count, uint64_t seed = 5) {
     encoded_ = 0;
     done_.clear();
     return cached_latents(
-        file_, key, config_, 5, count, 3,
+        file_, key, config_, seed, count, 3,
         [&](const Tensor& clips) {
           encoded_ += clips.size(0);
           return clips.mean({3, 4}, true);
         },
         [&](int64_t done) { done_.push_back(done); });
   }
-  const world::WorldConfig config_ = small_world();
+  world::WorldConfig config_ = small_world();
   fs::path file_;
   int64_t encoded_ = 0;
   std::vector<int64_t> done_;
@@ -135,6 +136,16 @@ TEST_F(CachedLatents, OfAnotherKeyAreEncodedAnew) {
   EXPECT_EQ(encoded_, 4);
   get("vae b", 4);
   EXPECT_EQ(encoded_, 0);
+}
+
+TEST_F(CachedLatents, OfAnotherWorldOrSeedAreEncodedAnew) {
+  const Tensor first = get("vae a", 4);
+  config_.colours = {"red", "blue"};
+  const Tensor other = get("vae a", 4);
+  EXPECT_EQ(encoded_, 4);
+  EXPECT_FALSE(other.equal(first));
+  EXPECT_FALSE(get("vae a", 4, 6).equal(other));
+  EXPECT_EQ(encoded_, 4);
 }
 
 }  // namespace

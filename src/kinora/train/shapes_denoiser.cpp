@@ -1,9 +1,5 @@
 #include <cmath>
-#include <map>
 
-#include "kinora/base/error.h"
-#include "kinora/base/log.h"
-#include "kinora/base/progress.h"
 #include "kinora/diffusion/rflow.h"
 #include "kinora/models/open_sora/stdit3.h"
 #include "kinora/nn/load.h"
@@ -43,26 +39,10 @@ Tensor encode_clips(const ShapesContext& context, const models::VideoVaeConfig& 
   auto weights = weights_from(vae.params(), vae_weights, context.config.dtype, options.device);
   check_gate(context, vae, weights);
   const Run run{.weights = &weights};
-  std::optional<Progress> progress;
-  if (options.progress)
-    progress.emplace(
-        *options.progress,
-        ProgressOptions{
-            .label = "latents", .total = context.config.latents, .unit = "clips", .is_terminal = is_terminal(2)});
-  std::map<std::string, double> sums;  // by name: a stage read back from its file has another order
-  for (const auto& [name, tensor] : vae_weights) sums[name] = tensor.abs().sum().item<double>();
-  std::string key;
-  for (const auto& [name, sum] : sums) key += concat(sum, ";");
-  return cached_latents(
-      options.folder / "latents.safetensors", std::to_string(std::hash<std::string>{}(key)), context.config.world,
-      kLatentSeed, context.config.latents, 8,
-      [&](const Tensor& clips) {
-        if (options.cancel.stop_requested()) throw CancelledError();
-        return vae.encode(run, clips.to(options.device, context.config.dtype));
-      },
-      [&](int64_t done) {
-        if (progress) progress->update(done);
-      });
+  return encoded_clips(context, options.folder / "latents.safetensors", "latents", config, vae_weights, kLatentSeed,
+                       context.config.latents, [&](const Tensor& clips) {
+                         return vae.encode(run, clips.to(options.device, context.config.dtype));
+                       });
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 // The stages of train/shapes.h, apart so that each can be read alone.
 #pragma once
 
+#include <functional>
+
 #include "kinora/train/shapes.h"
 
 namespace kinora::train {
@@ -29,6 +31,11 @@ struct TrainedDenoiser {
 /// Exports the model at every checkpoint, so that it can be judged while it learns.
 TrainedDenoiser train_denoiser(const ShapesContext& context, const models::VideoVaeConfig& vae,
                                const NamedTensors& vae_weights);
+
+/// cached_latents of the world's clips for this autoencoder, with a progress line; between batches CancelledError.
+Tensor encoded_clips(const ShapesContext& context, const std::filesystem::path& file, const std::string& label,
+                     const models::VideoVaeConfig& vae, const NamedTensors& weights, uint64_t seed, int64_t count,
+                     const std::function<Tensor(const Tensor& clips)>& encode);
 
 /// Parameters by name as weights of a model; throws DataError when one is missing.
 ResidentWeights weights_from(const Params& params, const NamedTensors& tensors, at::ScalarType dtype,

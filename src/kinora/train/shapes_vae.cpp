@@ -115,9 +115,8 @@ NamedTensors train_temporal(const ShapesContext& context, models::VideoVaeConfig
     const Tensor pictures = as_pictures(clips.to(options.device, config.dtype));
     return as_clips(model.spatial().encode(encoding, pictures).mean() * vae.spatial_scaling_factor, clips.size(0));
   };
-  const Tensor latents =
-      cached_latents(options.folder / stage.name / "pictures.safetensors", concat(vae.spatial_scaling_factor),
-                     config.world, kTemporalSeed, config.temporal_clips, 8, encode_pictures, [](int64_t) {});
+  const Tensor latents = encoded_clips(context, options.folder / stage.name / "pictures.safetensors", "pictures", vae,
+                                       spatial, kTemporalSeed, config.temporal_clips, encode_pictures);
   const auto pick = [&](at::Generator& generator, int64_t batch) {
     return at::randint(0, latents.size(0), {batch}, generator, at::kLong);
   };
@@ -174,7 +173,7 @@ void check_gate(const ShapesContext& context, const models::VideoVae& vae, Resid
   const ShapesConfig& config = context.config;
   const ShapesOptions& options = context.options;
   at::NoGradGuard no_grad;
-  const Run run{.weights = &weights};
+  const Run run{.weights = &weights, .cancel = options.cancel};
   int64_t shape = 0, colour = 0, motion = 0, background = 0;
   for (int64_t i = 0; i < config.gate_clips; ++i) {
     const auto sample = world::sample(config.world, kGateSeed, static_cast<uint64_t>(i), world::Split::train);

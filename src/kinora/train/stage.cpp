@@ -4,34 +4,39 @@
 
 #include <chrono>
 #include <cmath>
+#include <cstdlib>
 #include <deque>
-#include <fstream>
 #include <future>
 #include <numeric>
+#include <sstream>
 
 #include "kinora/base/error.h"
+#include "kinora/base/file.h"
 #include "kinora/base/log.h"
 #include "kinora/base/memory.h"
 #include "kinora/base/progress.h"
 #include "kinora/tensor/random.h"
 #include "kinora/train/checkpoint.h"
+#include "kinora/train/run_folder.h"
 
 namespace kinora::train {
 namespace {
 
 constexpr size_t kLossWindow = 50;
 constexpr int kBadInARow = 3;
+constexpr int64_t kMostSteps = 10'000'000, kMostBatch = 1 << 16;  // far above any use, far below what overflows
+constexpr uint64_t kMostTableBytes = uint64_t{1} << 30;
 
 double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 std::string prefix_of(size_t model) { return concat("model", model, "."); }
 
-void save(const StageOptions& options, const std::vector<Trainable*>& models, const StageHooks& hooks, int64_t step) {
+void save(const std::vector<Trainable*>& models, const StageHooks& hooks, int64_t step) {
   NamedTensors all;
   for (size_t i = 0; i < models.size(); ++i) {
     for (auto& entry : models[i]->state(prefix_of(i))) all.push_back(std::move(entry));
   }
-  save_checkpoint(hooks.folder, step, all, {{"stage", options.name}, {"steps", options.steps}, {"seed", options.seed}});
+  save_checkpoint(hooks.folder, step, all);
   if (hooks.on_checkpoint) hooks.on_checkpoint(step);
 }
 
@@ -81,30 +86,50 @@ double loss_and_gradients(const StageOptions& options, const LossFunction& loss,
   return total / static_cast<double>(options.parts);
 }
 
+/// loss.csv up to `step`: later rows are of a run that was killed before its next checkpoint.
+std::string loss_table(const std::filesystem::path& file, int64_t step) {
+  std::string table = "step,loss,grad_norm,lr_factor\n", row;
+  if (step == 0 || !std::filesystem::exists(file)) return table;
+  std::istringstream rows(read_file(file, kMostTableBytes));
+  while (std::getline(rows, row)) {
+    const int64_t at = std::strtoll(row.c_str(), nullptr, 10);  // 0: the head
+    if (at > 0 && at <= step) table += row + "\n";
+  }
+  return table;
+}
+
 double mean(const std::deque<double>& values) {
   return values.empty() ? 0.0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
 }
 
 }  // namespace
 
-StageOptions StageOptions::from_json(const JsonObject& json, std::string name) {
+double number_within(const JsonObject& json, std::string_view key, double fallback, double low, double high) {
+  const double value = json.number_or(key, fallback);
+  if (!(value >= low && value <= high))
+    throw DataError(concat(json.what(), ": \"", key, "\" must be ", low, " to ", high, ", found ", value));
+  return value;
+}
+
+StageOptions StageOptions::from_json(const JsonObject& json, std::string name, int64_t default_seed) {
+  constexpr double kLeast = 1e-12, kMostDecay = 0.999999, kMostRate = 10;  // of what must be above 0, or below 1
   StageOptions o{.name = std::move(name)};
-  o.steps = json.require_int("steps", 1);
-  o.batch = json.int_or("batch", o.batch, 1);
-  o.parts = json.int_or("parts", o.parts, 1);
+  o.steps = json.require_int("steps", 1, kMostSteps);
+  o.batch = json.int_or("batch", o.batch, 1, kMostBatch);
+  o.parts = json.int_or("parts", o.parts, 1, kMostBatch);
   if (o.batch % o.parts != 0)
     throw DataError(concat("a batch of ", o.batch, " cannot be split into ", o.parts, " equal parts"));
-  o.warmup_steps = json.int_or("warmup_steps", o.warmup_steps, 0);
-  o.decay_from = json.number_or("decay_from", o.decay_from);
-  o.final_factor = json.number_or("final_factor", o.final_factor);
-  o.clip_norm = json.number_or("clip_norm", o.clip_norm);
-  o.seed = json.int_or("seed", o.seed);
-  o.checkpoint_seconds = json.number_or("checkpoint_seconds", o.checkpoint_seconds);
-  o.optimizer.lr = json.number_or("lr", o.optimizer.lr);
-  o.optimizer.muon_lr = json.number_or("muon_lr", o.optimizer.muon_lr);
-  o.optimizer.beta2 = json.number_or("beta2", o.optimizer.beta2);
-  o.optimizer.weight_decay = json.number_or("weight_decay", o.optimizer.weight_decay);
-  o.optimizer.ema_decay = json.number_or("ema_decay", o.optimizer.ema_decay);
+  o.warmup_steps = json.int_or("warmup_steps", o.warmup_steps, 0, kMostSteps);
+  o.decay_from = number_within(json, "decay_from", o.decay_from, 0, 1);
+  o.final_factor = number_within(json, "final_factor", o.final_factor, 0, 1);
+  o.clip_norm = number_within(json, "clip_norm", o.clip_norm, kLeast, 1e12);
+  o.seed = json.int_or("seed", default_seed);
+  o.checkpoint_seconds = number_within(json, "checkpoint_seconds", o.checkpoint_seconds, 0, 1e9);
+  o.optimizer.lr = number_within(json, "lr", o.optimizer.lr, kLeast, kMostRate);
+  o.optimizer.muon_lr = number_within(json, "muon_lr", o.optimizer.muon_lr, 0, kMostRate);
+  o.optimizer.beta2 = number_within(json, "beta2", o.optimizer.beta2, 0, kMostDecay);
+  o.optimizer.weight_decay = number_within(json, "weight_decay", o.optimizer.weight_decay, 0, kMostRate);
+  o.optimizer.ema_decay = number_within(json, "ema_decay", o.optimizer.ema_decay, 0, kMostDecay);
   return o;
 }
 
@@ -121,13 +146,14 @@ StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>
   for (auto* model : models) model->set_parts(options.parts);
   int64_t step = resume(models, hooks);
   if (step > 0) log_info(concat(options.name, ": resumes at step ", step, " of ", options.steps));
-  std::filesystem::create_directories(hooks.folder);
-  std::ofstream table(hooks.folder / "loss.csv", step > 0 ? std::ios::app : std::ios::trunc);
-  if (step == 0) table << "step,loss,grad_norm,lr_factor\n";
+  make_folder(hooks.folder);
+  const std::filesystem::path table_file = hooks.folder / "loss.csv";
+  std::string table = loss_table(table_file, step);
   std::optional<Progress> progress;
   if (hooks.progress) {
     progress.emplace(*hooks.progress, ProgressOptions{.label = options.name,
                                                       .total = options.steps,
+                                                      .begin = step,
                                                       .is_terminal = is_terminal(2),
                                                       .memory_bytes = resident_bytes});
   }
@@ -144,6 +170,8 @@ StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>
     if (std::isfinite(norm) && std::isfinite(loss_value)) {
       const double scale = norm > options.clip_norm ? options.clip_norm / norm : 1.0;
       for (auto* model : models) model->step(factor, scale);
+      recent.push_back(loss_value);
+      if (recent.size() > kLossWindow) recent.pop_front();
       bad = 0;
     } else {
       for (auto* model : models) model->clear_gradients();
@@ -155,17 +183,15 @@ StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>
       }
     }
     ++step;
-    recent.push_back(loss_value);
-    if (recent.size() > kLossWindow) recent.pop_front();
-    table << step << ',' << loss_value << ',' << norm << ',' << factor << '\n';
+    table += concat(step, ',', loss_value, ',', norm, ',', factor, '\n');
     if (progress) {
       progress->set_note(concat("loss ", mean(recent)));
       progress->update(step);
     }
     const bool stop = hooks.cancel.stop_requested();
     if (stop || step == options.steps || now_s() - saved_at > options.checkpoint_seconds) {
-      table.flush();
-      save(options, models, hooks, step);
+      write_file(table_file, table);
+      save(models, hooks, step);
       saved_at = now_s();
     }
     if (stop) throw CancelledError(concat(options.name, ": stopped at step ", step, "; run it again to go on"));

@@ -8,6 +8,7 @@
 #include <iosfwd>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kinora/base/json.h"
@@ -30,9 +31,13 @@ struct StageOptions {
   double checkpoint_seconds = 120;
   OptimizerOptions optimizer;
 
-  /// Reads the members of these names ("lr", "muon_lr", "ema_decay", "weight_decay", "beta2" for the optimizer). Throws DataError.
-  static StageOptions from_json(const JsonObject& json, std::string name);
+  /// Reads the members of these names ("lr", "muon_lr", "ema_decay", "weight_decay", "beta2" for the optimizer). Throws
+  /// DataError naming the key that is of another type or beyond its limits.
+  static StageOptions from_json(const JsonObject& json, std::string name, int64_t default_seed = 0);
 };
+
+/// json.number_or with limits; throws DataError naming the key.
+double number_within(const JsonObject& json, std::string_view key, double fallback, double low, double high);
 
 struct StageHooks {
   std::filesystem::path folder;      ///< of checkpoints and the loss table
@@ -53,12 +58,13 @@ struct Part {
 using LossFunction = std::function<Tensor(const Part& part)>;
 
 struct StageResult {
-  double loss = 0;      ///< mean of the last 50 steps
+  double loss = 0;      ///< mean of the last 50 steps that were finite
   int64_t skipped = 0;  ///< steps whose loss or gradient was not finite
 };
 
-/// Trains until options.steps, resuming from the newest checkpoint in hooks.folder. Throws DataError when three steps in a row are
-/// not finite: weights stay at the last checkpoint.
+/// Trains until options.steps, resuming from the newest checkpoint in hooks.folder; loss.csv there is written with each
+/// checkpoint and has a row for each step up to it. Throws DataError when three steps in a row are not finite (weights
+/// stay at the last checkpoint), CancelledError, and ResourceError for the disk.
 StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>& models, const LossFunction& loss,
                       const StageHooks& hooks);
 

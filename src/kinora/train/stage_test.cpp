@@ -30,6 +30,12 @@ class RunStage : public ::testing::Test {
     std::error_code ignored;
     fs::remove_all(folder_, ignored);
   }
+  std::vector<std::string> table() const {
+    std::ifstream file(folder_ / "loss.csv");
+    std::vector<std::string> rows;
+    for (std::string row; std::getline(file, row);) rows.push_back(row);
+    return rows;
+  }
   fs::path folder_;
 };
 
@@ -81,11 +87,7 @@ TEST_F(RunStage, LearnsAndWritesATableOfLosses) {
   EXPECT_LT(result.loss, 0.1);
   EXPECT_EQ(result.skipped, 0);
   EXPECT_EQ(saved, std::vector<int64_t>{200});
-  std::ifstream table(folder_ / "loss.csv");
-  std::string line;
-  int64_t lines = 0;
-  while (std::getline(table, line)) ++lines;
-  EXPECT_EQ(lines, 201);
+  EXPECT_EQ(table().size(), 201U);
 }
 
 TEST_F(RunStage, ResumedEqualsUninterruptedBitForBit) {
@@ -106,6 +108,28 @@ TEST_F(RunStage, ResumedEqualsUninterruptedBitForBit) {
   });
   EXPECT_EQ(begins, 20);
   expect_same(whole, second);
+}
+
+TEST_F(RunStage, ResumedTableHasEachStepOnce) {
+  Tiny first, second;
+  StageOptions stage = forty();
+  stage.steps = 10;
+  first.train(stage, {.folder = folder_});
+  // What a run leaves that is killed behind its last checkpoint.
+  std::ofstream(folder_ / "loss.csv", std::ios::app) << "11,0.5,1,1\n12,0.5,1,1\n";
+  stage.steps = 13;
+  second.train(stage, {.folder = folder_});
+  std::vector<int64_t> steps;
+  for (const std::string& row : table()) steps.push_back(std::strtoll(row.c_str(), nullptr, 10));
+  EXPECT_EQ(steps, (std::vector<int64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}));
+}
+
+TEST_F(RunStage, TableOrFolderThatCannotBeWrittenIsAnError) {
+  Tiny model;
+  fs::create_directories(folder_ / "a" / "loss.csv");
+  EXPECT_THROW(model.train(forty(), {.folder = folder_ / "a"}), Error);
+  std::ofstream(folder_ / "file") << "";
+  EXPECT_THROW(model.train(forty(), {.folder = folder_ / "file" / "inside"}), ResourceError);
 }
 
 TEST_F(RunStage, PartsGiveTheSameBitsOnAnyNumberOfThreads) {
@@ -192,6 +216,7 @@ TEST_F(RunStage, StepThatIsNotFiniteIsSkippedAndLeavesTheWeights) {
     return step == 3 ? value * std::nan("") : value;
   });
   EXPECT_EQ(result.skipped, 1);
+  EXPECT_TRUE(std::isfinite(result.loss)) << "a skipped step has no loss to speak of";
   EXPECT_TRUE(at::isfinite(weight()).all().item<bool>());
 }
 
@@ -230,8 +255,16 @@ TEST(StageOptions, ReadsItsKeysAndRefusesWrongOnes) {
   EXPECT_EQ(o.optimizer.lr, 0.5);
   EXPECT_EQ(o.optimizer.beta2, 0.99);
   EXPECT_EQ(o.checkpoint_seconds, 5);
-  for (const Json& wrong : {Json::object(), Json{{"steps", 0}}, Json{{"steps", 5}, {"lr", "fast"}},
-                            Json{{"steps", 5}, {"batch", 0}}, Json{{"steps", 5}, {"batch", 6}, {"parts", 4}}}) {
+  const Json seeded = {{"steps", 7}, {"seed", 4}};
+  EXPECT_EQ(StageOptions::from_json(JsonObject(json, "stage"), "name", 9).seed, 9);
+  EXPECT_EQ(StageOptions::from_json(JsonObject(seeded, "stage"), "name", 9).seed, 4);
+  for (const Json& wrong :
+       {Json::object(), Json{{"steps", 0}}, Json{{"steps", 5}, {"lr", "fast"}}, Json{{"steps", 5}, {"batch", 0}},
+        Json{{"steps", 5}, {"batch", 6}, {"parts", 4}}, Json{{"steps", 5}, {"batch", 1 << 30}},
+        Json{{"steps", 5}, {"clip_norm", 0}}, Json{{"steps", 5}, {"lr", 0}}, Json{{"steps", 5}, {"beta2", 1}},
+        Json{{"steps", 5}, {"ema_decay", 1}}, Json{{"steps", 5}, {"decay_from", 1.1}},
+        Json{{"steps", 5}, {"final_factor", -0.1}}, Json{{"steps", 5}, {"muon_lr", -1}},
+        Json{{"steps", 5}, {"weight_decay", -1}}, Json{{"steps", 5}, {"checkpoint_seconds", -1}}}) {
     EXPECT_THROW(StageOptions::from_json(JsonObject(wrong, "stage"), "name"), DataError) << wrong;
   }
 }

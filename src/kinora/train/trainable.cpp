@@ -79,16 +79,16 @@ NamedTensors Trainable::averaged_tensors(at::ScalarType dtype) const {
   return out;
 }
 
-Tensor Trainable::gradient(const Slot& slot) {
+Tensor Trainable::gradient(const Slot& slot) const {
   Tensor sum;
-  for (auto& part : parts_) {
+  for (const auto& part : parts_) {
     const Tensor& own = part.tensors()[slot.id].grad();
     if (own.defined()) sum = sum.defined() ? sum + own : own.to(at::kFloat);
   }
   return sum.defined() && parts_.size() > 1 ? sum / static_cast<double>(parts_.size()) : sum;
 }
 
-double Trainable::squared_grad_norm() {
+double Trainable::squared_grad_norm() const {
   double total = 0;
   for (const auto& slot : slots_) {
     const Tensor grad = gradient(slot);

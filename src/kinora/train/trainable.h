@@ -41,7 +41,7 @@ class Trainable {
   NamedTensors averaged_tensors(at::ScalarType dtype) const;
 
   /// Sum of squared gradients over all parameters, float32.
-  double squared_grad_norm();
+  double squared_grad_norm() const;
   /// One update with gradients times `grad_scale` and all rates times `lr_factor`; clears the gradients.
   void step(double lr_factor, double grad_scale);
   void clear_gradients();
@@ -58,7 +58,7 @@ class Trainable {
     Tensor master, ema, momentum, second;  // second: AdamW only
   };
   /// The mean over the parts, float32; undefined when no part has one.
-  Tensor gradient(const Slot& slot);
+  Tensor gradient(const Slot& slot) const;
   void step_adamw(double lr_factor, double grad_scale);
   void step_muon(Slot& slot, double lr_factor, double grad_scale);
 
