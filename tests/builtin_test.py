@@ -27,10 +27,14 @@ def main():
         run(program, "generate", PROMPT, "--output", clip)
         probe = run("ffprobe", "-v", "error", "-count_frames", "-select_streams", "v", "-of", "json", "-show_entries",
                     "stream=codec_name,pix_fmt,width,height,nb_read_frames:format_tags=comment", clip)
-        stream = json.loads(probe)["streams"][0]
+        probe = json.loads(probe)
+        stream = probe["streams"][0]
         expected = {"codec_name": "h264", "pix_fmt": "yuv420p", "width": 64, "height": 64, "nb_read_frames": "17"}
         if stream != expected:
             sys.exit(f"demo.mp4 is {stream}, not {expected}")
+        told = json.loads(probe["format"]["tags"]["comment"])
+        if (told["prompt"], told["clip"]["frames"]) != (PROMPT, 17):
+            sys.exit(f"demo.mp4 says of itself {told}")
     scores = [json.loads(line) for line in run(program, "bench", "builtin", "--split", "held-out", "--count", "48").splitlines()]
     (score,) = [s for s in scores if s["bench"] == "builtin"]
     low = {k: score[k] for k in ("colour", "shape", "motion", "background") if score[k] < LEAST}

@@ -209,6 +209,7 @@ media::Metadata Pipeline::metadata(const Plan& plan, int64_t index) const {
   m.model = s.folder.name;
   m.seed = plan.seed + static_cast<uint64_t>(index);
   m.settings = settings.dump(-1, ' ', true, Json::error_handler_t::replace);
+  m.frames = plan.num_frames;  // a writer of streams does not know how many will come
   return m;
 }
 

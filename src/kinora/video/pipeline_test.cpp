@@ -50,6 +50,7 @@ TEST_F(PipelineTest, MakesTheClipThatWasAskedFor) {
   EXPECT_EQ(frames.fps, 8);
   EXPECT_EQ(frames.rgb.size(), 9u * 16 * 24 * 3);
   EXPECT_EQ(clips[0].metadata.prompt, "a red ball moves right");
+  EXPECT_EQ(clips[0].metadata.frames, clips[0].frames.frames);
   EXPECT_EQ(clips[0].metadata.seed, std::optional<uint64_t>(5));
   EXPECT_EQ(Json::parse(clips[0].metadata.settings).at("steps"), 3);
 }
