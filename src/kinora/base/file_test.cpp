@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
@@ -12,6 +11,7 @@
 #include <iterator>
 
 #include "kinora/base/error.h"
+#include "kinora/base/test_folder.h"
 
 namespace kinora {
 namespace {
@@ -20,15 +20,9 @@ namespace fs = std::filesystem;
 
 class File : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) / ("kinora_file_test_" + std::to_string(::getpid()));
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-  size_t num_files() const {
-    return static_cast<size_t>(std::distance(fs::directory_iterator(folder_), fs::directory_iterator()));
-  }
-  fs::path folder_;
+  size_t num_files() const { return static_cast<size_t>(temp_.count()); }
+  const TempFolder temp_;
+  const fs::path folder_ = temp_.path();
 };
 
 using AtomicFiles = File;

@@ -7,6 +7,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
+#include "kinora/base/test_folder.h"
 
 namespace kinora {
 namespace {
@@ -158,7 +159,8 @@ TEST(JsonObjectKeys, UnknownOnesAreWarnedOfInOneLineOrRefused) {
 }
 
 TEST(JsonFile, ErrorsNameThePath) {
-  const std::string path = testing::TempDir() + "kinora_json_test.json";
+  const TempFolder folder;
+  const std::string path = (folder / "a.json").string();
   std::ofstream(path) << "{\"a\": 1,}";
   try {
     read_json_file(path);

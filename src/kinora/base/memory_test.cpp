@@ -2,10 +2,11 @@
 
 #include <gtest/gtest.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include <cstring>
 #include <fstream>
+
+#include "kinora/base/test_folder.h"
 
 namespace kinora {
 namespace {
@@ -34,16 +35,13 @@ TEST(Memory, OfThisMachineIsAvailable) {
 
 class FakeRoot : public testing::Test {
  protected:
-  void SetUp() override {
-    root_ = fs::path(testing::TempDir()) / ("kinora_memory_test_" + std::to_string(::getpid()));
-    put("proc/meminfo", "MemTotal: 16000000 kB\nMemFree: 10 kB\nMemAvailable:    8000 kB\n");
-  }
-  void TearDown() override { fs::remove_all(root_); }
+  void SetUp() override { put("proc/meminfo", "MemTotal: 16000000 kB\nMemFree: 10 kB\nMemAvailable:    8000 kB\n"); }
   void put(const fs::path& path, const std::string& text) {
     fs::create_directories((root_ / path).parent_path());
     std::ofstream(root_ / path) << text;
   }
-  fs::path root_;
+  const TempFolder temp_;
+  const fs::path root_ = temp_.path();
 };
 
 TEST_F(FakeRoot, WithoutCgroupsTheMachineDecides) { EXPECT_EQ(available_memory_bytes(root_), 8000U * 1024); }

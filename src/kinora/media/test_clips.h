@@ -1,14 +1,10 @@
-// What the tests of this room share: made-up clips, a folder that goes away.
+// What the tests of this room share: made-up clips.
 #pragma once
-
-#include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
-#include <filesystem>
-#include <string>
 
-#include "kinora/base/error.h"
+#include "kinora/base/test_folder.h"
 #include "kinora/media/frames.h"
 
 namespace kinora::media {
@@ -44,30 +40,5 @@ inline int largest_difference(const Frames& a, const Frames& b) {
   for (size_t i = 0; i < a.rgb.size(); ++i) most = std::max(most, std::abs(int{a.rgb[i]} - int{b.rgb[i]}));
   return most;
 }
-
-class TempFolder {
- public:
-  TempFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "kinora-media-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw ResourceError("no temporary folder");
-    path_ = name;
-  }
-  ~TempFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TempFolder(const TempFolder&) = delete;
-  TempFolder& operator=(const TempFolder&) = delete;
-
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-  const std::filesystem::path& path() const { return path_; }
-  /// Files and folders in it, hidden ones too.
-  int64_t count() const {
-    return std::distance(std::filesystem::directory_iterator(path_), std::filesystem::directory_iterator());
-  }
-
- private:
-  std::filesystem::path path_;
-};
 
 }  // namespace kinora::media

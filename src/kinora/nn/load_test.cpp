@@ -1,9 +1,9 @@
 #include "kinora/nn/load.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "kinora/base/error.h"
+#include "kinora/base/test_folder.h"
 #include "kinora/tensor/convert.h"
 
 namespace kinora {
@@ -13,14 +13,9 @@ namespace fs = std::filesystem;
 
 class LoadWeights : public ::testing::Test {
  protected:
-  LoadWeights() : folder_(fs::temp_directory_path() / concat("kinora_load_", ::getpid())) {
-    fs::create_directories(folder_);
+  LoadWeights() {
     const Scope root(params_);
     (root / "fc").param("weight", {3, 5}), (root / "fc").param("bias", {3});
-  }
-  ~LoadWeights() override {
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
   }
 
   Checkpoint file(const NamedTensors& tensors) {
@@ -41,7 +36,8 @@ class LoadWeights : public ::testing::Test {
 
   static NamedTensors right() { return {{"fc.weight", at::randn({3, 5})}, {"fc.bias", at::randn({3})}}; }
 
-  fs::path folder_;
+  const TempFolder temp_;
+  const fs::path folder_ = temp_.path();
   int count_ = 0;
   Params params_;
 };

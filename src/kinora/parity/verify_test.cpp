@@ -1,7 +1,6 @@
 #include "kinora/parity/verify.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <fstream>
@@ -9,6 +8,7 @@
 #include <sstream>
 
 #include "kinora/base/error.h"
+#include "kinora/base/test_folder.h"
 #include "kinora/parity/recipe.h"
 #include "kinora/tensor/convert.h"
 #include "kinora/tensor/random.h"
@@ -48,16 +48,8 @@ TEST(Recipe, RefusesSizesAndRangesThatCannotBe) {
   EXPECT_THROW(recipe_ints("x", {3}, 0, int64_t{1} << 60), DataError);
 }
 
-/// A folder of its own for each test.
 class ParityTest : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::temp_directory_path() /
-              concat("kinora_parity_", getpid(), "_", testing::UnitTest::GetInstance()->current_test_info()->name());
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-
   /// A case of the class Scale: y = w * x, in float64, [3, 7] stored whole, and z = its sums as a JSON value.
   static Json scale_meta() {
     const Tensor y = scaled();
@@ -107,7 +99,8 @@ class ParityTest : public testing::Test {
     return out.str();
   }
 
-  fs::path folder_;
+  const TempFolder temp_;
+  const fs::path folder_ = temp_.path();
 };
 
 TEST_F(ParityTest, PassesWhatTheReferenceComputed) {

@@ -1,11 +1,11 @@
 #include "kinora/tensor/checkpoint.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <fstream>
 
 #include "kinora/base/error.h"
+#include "kinora/base/test_folder.h"
 
 namespace kinora {
 namespace {
@@ -14,12 +14,7 @@ namespace fs = std::filesystem;
 
 class CheckpointTest : public testing::Test {
  protected:
-  void SetUp() override {
-    root_ = fs::path(testing::TempDir()) / ("kinora_checkpoint_test_" + std::to_string(::getpid()));
-    folder_ = root_ / "model";
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(root_); }
+  void SetUp() override { fs::create_directories(folder_); }
 
   void put(const fs::path& path, const std::vector<std::string>& names) {
     static const std::string kFour = "1234";
@@ -43,8 +38,9 @@ class CheckpointTest : public testing::Test {
     return "";
   }
 
-  fs::path root_;
-  fs::path folder_;
+  const TempFolder temp_;
+  const fs::path root_ = temp_.path();
+  const fs::path folder_ = root_ / "model";
 };
 
 TEST_F(CheckpointTest, OpensAFileOrTheFolderAroundIt) {

@@ -2,11 +2,11 @@
 
 #include <gtest/gtest.h>
 #include <malloc.h>
-#include <unistd.h>
 
 #include <limits>
 
 #include "kinora/base/error.h"
+#include "kinora/base/test_folder.h"
 #include "kinora/tensor/test_ledger.h"
 
 namespace kinora {
@@ -16,12 +16,9 @@ namespace fs = std::filesystem;
 
 class Convert : public testing::Test {
  protected:
-  void SetUp() override {
-    path_ = fs::path(testing::TempDir()) / ("kinora_convert_test_" + std::to_string(::getpid()) + ".safetensors");
-  }
-  void TearDown() override { fs::remove(path_); }
   std::shared_ptr<const SafetensorsFile> open() const { return std::make_shared<const SafetensorsFile>(path_); }
-  fs::path path_;
+  const TempFolder temp_;
+  const fs::path path_ = temp_ / "a.safetensors";
 };
 
 TEST_F(Convert, EveryTypeSurvivesSavingAndLoading) {

@@ -1,7 +1,6 @@
 #include "kinora/tensor/safetensors.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <fstream>
@@ -9,6 +8,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/memory.h"
+#include "kinora/base/test_folder.h"
 
 namespace kinora {
 namespace {
@@ -218,12 +218,8 @@ TEST(SafetensorsHeaderTest, FlippedBytesGiveAnErrorOrAHeaderThatHolds) {
 
 class Safetensors : public testing::Test {
  protected:
-  void SetUp() override {
-    folder_ = fs::path(testing::TempDir()) / ("kinora_safetensors_test_" + std::to_string(::getpid()));
-    fs::create_directories(folder_);
-  }
-  void TearDown() override { fs::remove_all(folder_); }
-  fs::path folder_;
+  const TempFolder temp_;
+  const fs::path folder_ = temp_.path();
 };
 
 TEST_F(Safetensors, WhatIsWrittenIsReadBack) {

@@ -6,6 +6,7 @@
 #include <stop_token>
 
 #include "kinora/base/error.h"
+#include "kinora/base/test_folder.h"
 #include "kinora/nn/load.h"
 #include "kinora/tensor/convert.h"
 #include "kinora/tensor/test_values.h"
@@ -118,7 +119,8 @@ TEST(T5, CheckpointsMayNameTheTiedEmbeddingEitherWayOrBoth) {
   const T5Encoder encoder(tiny_t5());
   const auto weights = init_weights(encoder.params(), 3);
   const std::string shared = "shared.weight", tied = "encoder.embed_tokens.weight";
-  const auto path = std::filesystem::temp_directory_path() / "kinora_t5_test.safetensors";
+  const TempFolder folder;
+  const auto path = folder / "t5.safetensors";
   for (const auto& names : {std::vector{shared}, std::vector{tied}, std::vector{shared, tied}}) {
     NamedTensors tensors;
     auto source = weights;
@@ -130,7 +132,6 @@ TEST(T5, CheckpointsMayNameTheTiedEmbeddingEitherWayOrBoth) {
     auto loaded = load_weights(encoder.params(), Checkpoint(path));
     EXPECT_TRUE(loaded.tensors()[0].equal(source.tensors()[0]));
   }
-  std::filesystem::remove(path);
 }
 
 TEST(T5, BucketsAreExactThenLogarithmicThenOne) {

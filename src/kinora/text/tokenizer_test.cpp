@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "kinora/base/error.h"
+#include "kinora/base/test_folder.h"
 #include "kinora/text/case_for_test.h"
 #include "kinora/text/tokenizer_json.h"
 
@@ -82,9 +83,8 @@ TEST(TokenizerParity, T5TokenizerCutsAndPadsAsTheReference) {
 }
 
 TEST(Tokenizer, LoadsAFolderAndPrefersSpiece) {
-  const auto folder = std::filesystem::temp_directory_path() / "kinora_tokenizer_test";
-  std::filesystem::remove_all(folder);
-  std::filesystem::create_directories(folder);
+  const TempFolder temp;
+  const auto& folder = temp.path();
   EXPECT_THROW(Tokenizer::load(folder), UsageError);
   std::filesystem::copy_file(kData + "t5_small_metaspace.tokenizer.json", folder / "tokenizer.json");
   EXPECT_EQ(Tokenizer::load(folder).vocab_size(), 1604);
@@ -96,7 +96,6 @@ TEST(Tokenizer, LoadsAFolderAndPrefersSpiece) {
   EXPECT_EQ(tokenizer.encode("<extra_id_0>x").ids.front(), 1603);
   std::ofstream(folder / "tokenizer_config.json") << R"({"extra_ids": -1})";
   EXPECT_THROW(Tokenizer::load(folder), DataError);
-  std::filesystem::remove_all(folder);
 }
 
 TEST(Tokenizer, EosAndCuttingFollowTheOptions) {

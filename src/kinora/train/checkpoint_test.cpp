@@ -1,13 +1,13 @@
 #include "kinora/train/checkpoint.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <fstream>
 
 #include "kinora/base/error.h"
 #include "kinora/base/file.h"
 #include "kinora/base/log.h"
+#include "kinora/base/test_folder.h"
 
 namespace kinora::train {
 namespace {
@@ -16,17 +16,12 @@ namespace fs = std::filesystem;
 
 class TrainCheckpoint : public ::testing::Test {
  protected:
-  TrainCheckpoint() : folder_(fs::temp_directory_path() / concat("kinora_checkpoint_", ::getpid())) {
-    fs::remove_all(folder_);
+  TrainCheckpoint() {
     set_log_sink([this](LogLevel level, std::string_view line) {
       if (level == LogLevel::warn) warnings_.emplace_back(line);
     });
   }
-  ~TrainCheckpoint() override {
-    set_log_sink({});
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
-  }
+  ~TrainCheckpoint() override { set_log_sink({}); }
 
   void save(int64_t step) {
     save_checkpoint(folder_, step, {{"w", at::full({3}, static_cast<double>(step), at::kFloat)}});
@@ -38,7 +33,8 @@ class TrainCheckpoint : public ::testing::Test {
     out.put('\x55');
   }
 
-  fs::path folder_;
+  const TempFolder temp_;
+  const fs::path folder_ = temp_ / "run";
   std::vector<std::string> warnings_;
 };
 

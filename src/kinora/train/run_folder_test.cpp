@@ -1,12 +1,12 @@
 #include "kinora/train/run_folder.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <set>
 
 #include "kinora/base/error.h"
 #include "kinora/base/file.h"
+#include "kinora/base/test_folder.h"
 
 namespace kinora::train {
 namespace {
@@ -15,15 +15,8 @@ namespace fs = std::filesystem;
 
 class RunFolder : public ::testing::Test {
  protected:
-  RunFolder() : folder_(fs::temp_directory_path() / concat("kinora_run_folder_", ::getpid())) {
-    fs::remove_all(folder_);
-    make_folder(folder_);
-  }
-  ~RunFolder() override {
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
-  }
-  fs::path folder_;
+  const TempFolder temp_;
+  const fs::path folder_ = temp_.path();
 };
 
 const auto kNever = [](std::string_view) { return false; };

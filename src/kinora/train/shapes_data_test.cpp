@@ -1,9 +1,9 @@
 #include "kinora/train/shapes_data.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include "kinora/base/error.h"
+#include "kinora/base/test_folder.h"
 #include "kinora/media/frames_tensor.h"
 #include "kinora/text/tokenizer_json.h"
 
@@ -86,13 +86,6 @@ TEST(Tokenize, PadsToTheLengthAndMasksThePadding) {
 
 class CachedLatents : public ::testing::Test {
  protected:
-  CachedLatents() : file_(fs::temp_directory_path() / concat("kinora_latents_", ::getpid(), ".safetensors")) {
-    fs::remove(file_);
-  }
-  ~CachedLatents() override {
-    std::error_code ignored;
-    fs::remove(file_, ignored);
-  }
   Tensor get(const std::string& key, int64_t count, uint64_t seed = 5) {
     encoded_ = 0;
     done_.clear();
@@ -105,7 +98,8 @@ class CachedLatents : public ::testing::Test {
         [&](int64_t done) { done_.push_back(done); });
   }
   world::WorldConfig config_ = small_world();
-  fs::path file_;
+  const TempFolder temp_;
+  const std::filesystem::path file_ = temp_ / "latents.safetensors";
   int64_t encoded_ = 0;
   std::vector<int64_t> done_;
 };

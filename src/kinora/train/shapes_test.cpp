@@ -1,7 +1,6 @@
 #include "kinora/train/shapes.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <functional>
 #include <sstream>
@@ -9,6 +8,7 @@
 #include "kinora/base/error.h"
 #include "kinora/base/file.h"
 #include "kinora/base/log.h"
+#include "kinora/base/test_folder.h"
 #include "kinora/train/run_folder.h"
 
 namespace kinora::train {
@@ -86,18 +86,13 @@ TEST(ShapesConfig, RefusesWhatWouldFailInTheMiddleOfAStage) {
 class TrainShapes : public ::testing::Test {
  protected:
   static void SetUpTestSuite() {
-    home() = fs::temp_directory_path() / concat("kinora_shapes_", ::getpid());
-    fs::remove_all(home());
     set_log_sink([](LogLevel, std::string_view) {});
     train_shapes(ShapesConfig::from_json(tiny(), "tiny"), {.folder = home() / "done"});
   }
-  static void TearDownTestSuite() {
-    set_log_sink({});
-    fs::remove_all(home());
-  }
-  static fs::path& home() {
-    static fs::path path;
-    return path;
+  static void TearDownTestSuite() { set_log_sink({}); }
+  static const TempFolder& home() {
+    static const TempFolder folder;
+    return folder;
   }
   ~TrainShapes() override { fs::remove_all(folder_); }
 

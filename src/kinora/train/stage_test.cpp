@@ -2,7 +2,6 @@
 
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <fstream>
@@ -12,6 +11,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
+#include "kinora/base/test_folder.h"
 #include "kinora/nn/layers.h"
 
 namespace kinora::train {
@@ -21,22 +21,18 @@ namespace fs = std::filesystem;
 
 class RunStage : public ::testing::Test {
  protected:
-  RunStage() : folder_(fs::temp_directory_path() / concat("kinora_stage_", ::getpid())) {
-    fs::remove_all(folder_);
+  RunStage() {
     set_log_sink([](LogLevel, std::string_view) {});
   }
-  ~RunStage() override {
-    set_log_sink({});
-    std::error_code ignored;
-    fs::remove_all(folder_, ignored);
-  }
+  ~RunStage() override { set_log_sink({}); }
   std::vector<std::string> table() const {
     std::ifstream file(folder_ / "loss.csv");
     std::vector<std::string> rows;
     for (std::string row; std::getline(file, row);) rows.push_back(row);
     return rows;
   }
-  fs::path folder_;
+  const TempFolder temp_;
+  const fs::path folder_ = temp_ / "run";
 };
 
 /// A bfloat16 linear layer that learns a fixed map of random inputs, its matrix by Muon.

@@ -1,13 +1,13 @@
 #include "kinora/train/trainable.h"
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <cmath>
 #include <filesystem>
 #include <map>
 
 #include "kinora/base/error.h"
+#include "kinora/base/test_folder.h"
 
 namespace kinora::train {
 namespace {
@@ -154,7 +154,8 @@ TEST(Trainable, ParameterWithoutAGradientStays) {
 }
 
 TEST(Trainable, StateReadBackContinuesAsIfNothingHappened) {
-  const fs::path file = fs::temp_directory_path() / concat("kinora_trainable_", ::getpid(), ".safetensors");
+  const TempFolder folder;
+  const auto file = folder / "state.safetensors";
   const OptimizerOptions o{.lr = 0.1, .weight_decay = 0.1, .ema_decay = 0.9};
   One first(at::randn({5, 3}), o, at::kBFloat16), other(at::zeros({5, 3}), o, at::kBFloat16),
       wrong(at::zeros({3, 5}), o);
@@ -168,7 +169,6 @@ TEST(Trainable, StateReadBackContinuesAsIfNothingHappened) {
   for (const char* part : {"master", "ema", "momentum", "second"})
     EXPECT_TRUE(first.of(part).equal(other.of(part))) << part;
   EXPECT_TRUE(first.trainable->weights().get(first.params[0]).equal(other.trainable->weights().get(other.params[0])));
-  fs::remove(file);
 }
 
 }  // namespace

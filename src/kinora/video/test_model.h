@@ -2,7 +2,6 @@
 #pragma once
 
 #include <ATen/ATen.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <string>
@@ -10,6 +9,7 @@
 
 #include "kinora/base/file.h"
 #include "kinora/base/json.h"
+#include "kinora/base/test_folder.h"
 #include "kinora/models/open_sora/stdit3.h"
 #include "kinora/models/open_sora/video_vae.h"
 #include "kinora/models/test_configs.h"
@@ -77,15 +77,7 @@ class TestModel {
     vae.temporal.temporal_downsample = {true};
     vae.temporal.num_groups = 4;
     vae.micro_frame_size = 6;
-    std::string name = (std::filesystem::temp_directory_path() / "kinora-video-XXXXXX").string();
-    folder = ::mkdtemp(name.data());
   }
-  ~TestModel() {
-    std::error_code ignored;
-    std::filesystem::remove_all(folder, ignored);
-  }
-  TestModel(const TestModel&) = delete;
-  TestModel& operator=(const TestModel&) = delete;
 
   TestModel& write() {
     for (const char* part : {"transformer", "vae", "text_encoder", "tokenizer", "scheduler"})
@@ -122,7 +114,8 @@ class TestModel {
   void put(const std::string& file, const Json& json) const { write_file(folder / file, json.dump(2)); }
   std::filesystem::path transformer_file() const { return folder / "transformer/diffusion_pytorch_model.safetensors"; }
 
-  std::filesystem::path folder;
+  TempFolder temp;
+  std::filesystem::path folder = temp.path();
 };
 
 }  // namespace kinora::video
