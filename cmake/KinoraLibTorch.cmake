@@ -1,5 +1,5 @@
-# LibTorch from the PyPI wheel that deps/install.sh unpacked; CPU libraries only. libtorch_cpu.so itself needs
-# libcudart and libcupti to load, which lie in wheels of their own beside it.
+# LibTorch from the PyPI wheel that deps/install.sh unpacked. libtorch_cpu.so itself needs libcudart and libcupti to
+# load, which lie in wheels of their own beside it; with KINORA_CUDA the wheel's other dependencies must lie there too.
 set(torch_root "${KINORA_DEPS}/torch")
 if(NOT EXISTS "${torch_root}/include/ATen/ATen.h")
   message(FATAL_ERROR "LibTorch is not in ${torch_root}. Run deps/install.sh (or: make deps), or give its folder with -DKINORA_DEPS=DIR.")
@@ -10,6 +10,16 @@ add_library(kinora_torch INTERFACE)
 add_library(kinora::torch ALIAS kinora_torch)
 target_include_directories(kinora_torch SYSTEM INTERFACE "${torch_root}/include" "${torch_root}/include/torch/csrc/api/include")
 target_link_libraries(kinora_torch INTERFACE "${torch_lib}/libtorch_cpu.so" "${torch_lib}/libc10.so" Threads::Threads)
+if(KINORA_CUDA)
+  foreach(library IN ITEMS cublas cudnn nccl)
+    file(GLOB_RECURSE found "${KINORA_DEPS}/nvidia/lib${library}.so*")
+    if(NOT found)
+      message(FATAL_ERROR "KINORA_CUDA needs a whole PyTorch, and there is no lib${library} in ${KINORA_DEPS}/nvidia. "
+        "Give the folder that `pip install --target DIR torch==2.11.0` filled with -DKINORA_DEPS=DIR.")
+    endif()
+  endforeach()
+  target_link_libraries(kinora_torch INTERFACE "${torch_lib}/libtorch_cuda.so" "${torch_lib}/libc10_cuda.so")
+endif()
 target_link_options(kinora_torch INTERFACE
   "LINKER:--no-as-needed" "LINKER:--allow-shlib-undefined" "LINKER:-rpath,${torch_lib}" "LINKER:-rpath,${cuda_lib}" "LINKER:--disable-new-dtags")
 

@@ -172,7 +172,7 @@ class CommandLine(unittest.TestCase):
     def test_bad_sizes(self):
         for option, value in (("--height", "0"), ("--height", "-5"), ("--width", "1"), ("--frames", "0"), ("--frames", "-1"),
                               ("--steps", "0"), ("--seed", ""), ("--frames", ""), ("--height", ""), ("--memory", ""),
-                              ("--fps", "0"), ("--guidance-scale", "nan"), ("--threads", "-1"), ("--resolution", "481p"), ("--dtype", "int3"),
+                              ("--fps", "0"), ("--guidance-scale", "nan"), ("--threads", "-1"), ("--resolution", "481p"), ("--dtype", "int3"), ("--device", "gpu"), ("--device", "cuda:"),
                               ("--memory", "much"), ("--steps", "abc"), ("--seed", "-1"), ("--seed", "99999999999999999999999")):
             with self.subTest(option=option, value=value):
                 self.refused(2, "generate", "a red ball", "--model", self.model, option, value)
@@ -188,6 +188,11 @@ class CommandLine(unittest.TestCase):
         self.refused(2, "generate", "a", "--model", self.model, "--frames", "1025", "--output", "x.gif", says="too many")
         done = self.run_it("generate", "a", "--model", self.model, "--frames", "1025", "--steps", "1", "--guidance-scale", "1", "--output", "x.mp4")
         self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_a_device_that_is_not_there(self):
+        self.refused(69, "generate", "a red ball", "--model", self.model, "--device", "cuda:99", says="CUDA")
+        (self.work / "x.json").write_text(json.dumps(TINY))
+        self.refused(69, "train", "x.json", "--output", "run", "--device", "cuda:99", says="CUDA", leaves=["x.json"])
 
     def test_too_large_for_the_memory_names_what_fits(self):
         self.assertRegex(self.refused(69, "generate", "a red ball", "--model", self.model, "--frames", "60000", "--height", "4096", "--width", "4096"),

@@ -1,6 +1,8 @@
 // What the commands share: each adds itself to the parser and leaves in `action` what is to be done once it was chosen.
 #pragma once
 
+#include <c10/core/Device.h>
+
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <functional>
@@ -30,6 +32,13 @@ void add_bench(CLI::App& app, Action& action);
 /// --threads: of the operators; 0: LibTorch's choice. use_threads throws UsageError below 0 or above 1024.
 void add_threads(CLI::App& command, int64_t& threads);
 void use_threads(int64_t threads);
+
+/// --device: where the operators run.
+void add_device(CLI::App& command, std::string& device);
+
+/// "cpu", "cuda" (the first) or "cuda:N". Throws UsageError for another name, ResourceError for a device that this build
+/// or this machine does not have.
+c10::Device parse_device(const std::string& name);
 
 /// "8GB", "6.5 GB", "512M", "4GiB" or bytes; "" is 0. Throws UsageError.
 uint64_t parse_bytes(const std::string& text);

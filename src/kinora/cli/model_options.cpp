@@ -4,6 +4,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/utf8.h"
+#include "kinora/cli/command.h"
 
 namespace kinora::cli {
 
@@ -15,12 +16,13 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   command.add_option("--vae", options.vae, "folder of the autoencoder, where it lies apart");
   command.add_option("--text-encoder", options.text_encoder, "folder of the text encoder, where it lies apart");
   command.add_option("--tokenizer", options.tokenizer, "folder of the tokenizer, where it lies apart");
-  command.add_option("--dtype", options.dtype, "bfloat16, float32, or auto (what the processor is fast in)")
+  command.add_option("--dtype", options.dtype, "bfloat16, float32, or auto (what the device is fast in)")
       ->capture_default_str();
+  add_device(command, options.device);
 }
 
-at::ScalarType parse_dtype(const std::string& name) {
-  if (name == "auto") return video::preferred_dtype();
+at::ScalarType parse_dtype(const std::string& name, at::Device device) {
+  if (name == "auto") return video::preferred_dtype(device);
   if (name == "bfloat16" || name == "bf16") return at::kBFloat16;
   if (name == "float32" || name == "fp32") return at::kFloat;
   throw UsageError(concat("the dtype \"", printable(name), "\" is not known"), "choose bfloat16, float32 or auto");
@@ -40,7 +42,8 @@ fs::path builtin_model() {
 
 video::PipelineOptions pipeline_options(const ModelOptions& options, Ledger* ledger) {
   video::PipelineOptions out;
-  out.dtype = parse_dtype(options.dtype);
+  out.device = parse_device(options.device);
+  out.dtype = parse_dtype(options.dtype, out.device);
   out.ledger = ledger;
   out.paths = {options.model, options.transformer, options.vae, options.text_encoder, options.tokenizer};
   if (options.model.empty() && options.transformer.empty()) out.paths.model = builtin_model();

@@ -10,17 +10,18 @@
 namespace kinora::cli {
 
 struct ModelOptions {
-  std::string model, transformer, vae, text_encoder, tokenizer, dtype = "auto";
+  std::string model, transformer, vae, text_encoder, tokenizer, dtype = "auto", device = "cpu";
 };
 
-/// --model, --transformer, --vae, --text-encoder, --tokenizer, --dtype.
+/// --model, --transformer, --vae, --text-encoder, --tokenizer, --dtype, --device.
 void add_model_options(CLI::App& command, ModelOptions& options);
 
-/// Throws UsageError for an unknown dtype, and when no model is named and the built-in one is nowhere.
+/// Throws UsageError for an unknown dtype or device and when no model is named and the built-in one is nowhere;
+/// ResourceError for a device that is not there.
 video::PipelineOptions pipeline_options(const ModelOptions& options, Ledger* ledger);
 
-/// "bfloat16", "float32", or "auto": bfloat16 where the processor multiplies it. Throws UsageError.
-at::ScalarType parse_dtype(const std::string& name);
+/// "bfloat16", "float32", or "auto": bfloat16 where the device multiplies it. Throws UsageError.
+at::ScalarType parse_dtype(const std::string& name, at::Device device = at::kCPU);
 
 /// $KINORA_MODEL, share/kinora/shapes beside an installed program, assets/shapes beside a build folder. Throws UsageError.
 std::filesystem::path builtin_model();

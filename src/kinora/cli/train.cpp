@@ -11,7 +11,7 @@ namespace kinora::cli {
 namespace {
 
 struct Options {
-  std::string config, output, from;
+  std::string config, output, from, device = "cpu";
   int64_t threads = 0;
 };
 
@@ -37,6 +37,7 @@ void add_train(CLI::App& app, Action& action) {
   c->add_option("-o,--output", o->output, "folder of checkpoints; the model appears in its folder model")->required();
   c->add_option("--from", o->from, "model folder to go on from: its autoencoder is kept, the rest trains on");
   add_threads(*c, o->threads);
+  add_device(*c, o->device);
   c->callback([o, &action] {
     action = [o](Context& context) {
       use_threads(o->threads);
@@ -45,6 +46,7 @@ void add_train(CLI::App& app, Action& action) {
       train::ShapesOptions options;
       options.folder = o->output;
       options.from = o->from;
+      options.device = parse_device(o->device);
       options.progress = &std::cerr;
       options.cancel = context.cancel;
       train::train_shapes(config, options);

@@ -1,5 +1,8 @@
 #include "kinora/video/estimate.h"
 
+#include <ATen/Context.h>
+#include <c10/core/CachingDeviceAllocator.h>
+
 #include <algorithm>
 #include <optional>
 #include <string>
@@ -183,14 +186,18 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
   return e;
 }
 
-uint64_t memory_room(uint64_t limit) {
-  const uint64_t available = available_memory_bytes();
-  uint64_t room = available - available / 10;
-  if (limit > 0) {
-    const uint64_t held = resident_bytes();
-    room = std::min(room, limit > held ? limit - held : 0);
+uint64_t memory_room(uint64_t limit, at::Device device) {
+  uint64_t available, held;
+  if (device.is_cpu()) {
+    available = available_memory_bytes(), held = resident_bytes();
+  } else {
+    at::globalContext().lazyInitDevice(device.type());
+    c10::DeviceAllocator& allocator = *c10::getDeviceAllocator(device.type());
+    available = allocator.getMemoryInfo(device.index()).first;
+    held = static_cast<uint64_t>(allocator.getDeviceStats(device.index()).reserved_bytes[0].current);
   }
-  return room;
+  const uint64_t room = available - available / 10;
+  return limit > 0 ? std::min(room, limit > held ? limit - held : 0) : room;
 }
 
 Fit fit_into(const ModelSizes& sizes, const Plan& plan, uint64_t room) {

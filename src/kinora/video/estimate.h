@@ -33,8 +33,9 @@ struct MemoryEstimate {
 
 MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan);
 
-/// Bytes that the process may grow by: `limit` (0: none) less what it holds, and nine tenths of what the system still gives.
-uint64_t memory_room(uint64_t limit);
+/// Bytes that the process may still take on `device`: `limit` (0: none) less what it holds there, at most nine tenths of
+/// what is free.
+uint64_t memory_room(uint64_t limit, at::Device device = at::kCPU);
 
 struct Fit {
   int64_t batch = 1;

@@ -69,7 +69,8 @@ double rounded(double value, at::ScalarType dtype) { return at::full({}, value, 
 
 }  // namespace
 
-at::ScalarType preferred_dtype() {
+at::ScalarType preferred_dtype(at::Device device) {
+  if (!device.is_cpu()) return at::kBFloat16;
 #if defined(__x86_64__)
   if (__builtin_cpu_supports("avx512bf16")) return at::kBFloat16;
 #endif
@@ -84,7 +85,7 @@ const char* stage_name(Stage stage) {
 struct Pipeline::State {
   State(const PipelineOptions& options, ModelFolder found)
       : folder(std::move(found)),
-        dtype(options.dtype.value_or(preferred_dtype())),
+        dtype(options.dtype.value_or(preferred_dtype(options.device))),
         device(options.device),
         tokenizer(text::Tokenizer::load(folder.tokenizer)),
         encoder(text::T5Config::from_json(read_json_file(folder.text_encoder / "config.json"),
@@ -180,7 +181,7 @@ Plan Pipeline::plan(const Request& request) const {
   if (state_->text_part.weights) sizes.text_bytes = 0;
   if (state_->transformer_part.weights) sizes.transformer_bytes = 0;
   if (state_->vae_part.weights) sizes.vae_bytes = 0;
-  const Fit fit = fit_into(sizes, plan, memory_room(request.memory));
+  const Fit fit = fit_into(sizes, plan, memory_room(request.memory, state_->device));
   plan.batch = fit.batch;
   plan.one_by_one = fit.one_by_one;
   state_->warn_of_long_texts(plan);

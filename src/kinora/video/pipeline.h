@@ -22,13 +22,13 @@ namespace kinora::video {
 
 struct PipelineOptions {
   ModelPaths paths;
-  std::optional<at::ScalarType> dtype;  ///< none: preferred_dtype()
+  std::optional<at::ScalarType> dtype;  ///< none: preferred_dtype(device)
   at::Device device = at::kCPU;
   Ledger* ledger = nullptr;  ///< counts mapped weights
 };
 
-/// bfloat16 where the processor multiplies it, else float32.
-at::ScalarType preferred_dtype();
+/// bfloat16 where the device multiplies it, else float32.
+at::ScalarType preferred_dtype(at::Device device = at::kCPU);
 
 enum class Stage { load, encode, denoise, decode };
 const char* stage_name(Stage stage);
