@@ -50,6 +50,21 @@ bool all_equal(at::IntArrayRef lengths) {
   return std::all_of(lengths.begin(), lengths.end(), [&](int64_t n) { return n == lengths[0]; });
 }
 
+/// Every sample's keys padded to the longest's: autograd over many small products costs more than the padding.
+Tensor padded(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths,
+              std::optional<double> scale) {
+  const int64_t samples = q.size(0), longest = *std::max_element(key_lengths.begin(), key_lengths.end());
+  const Tensor lengths = at::tensor(key_lengths, at::kLong).unsqueeze(1);
+  const Tensor place = at::arange(longest, at::kLong).unsqueeze(0);
+  const Tensor is_key = place < lengths;  // [B, longest]
+  const Tensor row = (lengths.cumsum(0) - lengths + place).masked_fill(is_key.logical_not(), 0);
+  const auto by_sample = [&](const Tensor& t) {
+    return t.index_select(1, row.flatten().to(t.device())).unflatten(1, {samples, longest}).transpose(0, 1);
+  };
+  const Tensor mask = is_key.view({samples, 1, 1, longest}).to(q.device());
+  return attention_reference(q, by_sample(k), by_sample(v), mask, scale);
+}
+
 template <auto kAttention>
 Tensor packed(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths,
               std::optional<double> scale) {
@@ -57,6 +72,7 @@ Tensor packed(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef
     const auto by_sample = [&](const Tensor& t) { return t.unflatten(1, {q.size(0), -1}).transpose(0, 1); };
     return kAttention(q, by_sample(k), by_sample(v), std::nullopt, scale);
   }
+  if (in_training(q, k, v)) return padded(q, k, v, key_lengths, scale);
   std::vector<Tensor> rows;
   int64_t begin = 0;
   for (int64_t b = 0; b < q.size(0); ++b) {
