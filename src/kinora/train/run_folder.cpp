@@ -74,7 +74,7 @@ void remove_temporaries(const fs::path& folder) {
   std::vector<fs::path> found;
   for (fs::directory_iterator entry(folder, ignored), end; !ignored && entry != end; entry.increment(ignored)) {
     const fs::path name = entry->path().filename(), kind = name.extension();
-    const bool is_ours = kind == ".json" || kind == ".safetensors" || kind == ".csv";
+    const bool is_ours = kind == ".json" || kind == ".safetensors" || kind == ".csv" || kind == ".svg";
     if (is_ours && name.string().starts_with('.') && name.string().find(".tmp-") != std::string::npos)
       found.push_back(entry->path());
   }

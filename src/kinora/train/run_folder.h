@@ -27,7 +27,7 @@ class FolderLock {
   int fd_;
 };
 
-/// Removes what writers of .json, .safetensors and .csv files that were killed have left in the folder, not below it.
+/// Removes what writers of .json, .safetensors, .csv and .svg files that were killed have left in the folder, not below it.
 /// For the holder of the lock: the temporary of a writer at work looks the same.
 void remove_temporaries(const std::filesystem::path& folder);
 

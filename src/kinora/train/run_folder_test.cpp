@@ -46,8 +46,8 @@ TEST_F(RunFolder, LockIsHeldByOneAndFreeAfterIt) {
 TEST_F(RunFolder, TemporariesOfKilledWritersAreRemovedAndNothingElse) {
   make_folder(folder_ / "below");
   for (const char* name :
-       {".step-7.tmp-123-0.safetensors", ".step-7.tmp-123-1.json", ".loss.tmp-9-4.csv", "step-7.json",
-        ".out.tmp-5-0.mp4", ".hidden.json", "x.tmp-1-1.json", "below/.a.tmp-1-1.json"})
+       {".step-7.tmp-123-0.safetensors", ".step-7.tmp-123-1.json", ".loss.tmp-9-4.csv", ".loss.tmp-9-5.svg",
+        "step-7.json", ".out.tmp-5-0.mp4", ".hidden.json", "x.tmp-1-1.json", "below/.a.tmp-1-1.json"})
     write_file(folder_ / name, "");
   remove_temporaries(folder_);
   std::set<std::string> left;

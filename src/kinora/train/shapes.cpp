@@ -231,6 +231,11 @@ ShapesConfig ShapesConfig::from_json(const Json& json, const std::string& what) 
   c.denoiser = StageOptions::from_json(denoiser, "denoiser", c.seed);
   c.latents = denoiser.int_or("clips", c.latents, 1, kMostClips);
   c.picture_steps = denoiser.int_or("picture_steps", c.picture_steps, 0);
+  c.picture_every = denoiser.int_or("picture_every", c.picture_every, 0);
+  c.picture_batch = denoiser.int_or("picture_batch", c.denoiser.batch, 1, kMostClips);
+  if (c.picture_batch % c.denoiser.parts != 0)
+    throw DataError(concat(denoiser.what(), ": a \"picture_batch\" of ", c.picture_batch, " cannot be split into ",
+                           c.denoiser.parts, " equal parts"));
   c.times = {.mean = number_within(denoiser, "time_mean", c.times.mean, -10, 10),
              .std = number_within(denoiser, "time_std", c.times.std, 0, 10)};
   c.text_lr_factor = number_within(denoiser, "text_lr_factor", c.text_lr_factor, 0, 100);

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <iosfwd>
 #include <stop_token>
 #include <string>
@@ -46,9 +47,10 @@ struct ShapesConfig {
   int64_t temporal_clips = 400;  ///< distinct clips that the temporal stage sees
   double gate = 0.97;            ///< share of right attributes that the judge must read on reconstructions
   int64_t gate_clips = 48;
-  int64_t latents = 8000;  ///< clips encoded for the denoiser
-  int64_t picture_steps =
-      0;  ///< first steps of the denoiser on one latent frame of each clip: cheaper, and shape and colour are all there
+  int64_t latents = 8000;     ///< clips encoded for the denoiser
+  int64_t picture_steps = 0;  ///< first steps of the denoiser on single latent frames: shape and colour are all there
+  int64_t picture_every = 0;  ///< later every n-th step is on single frames, too; 0: none
+  int64_t picture_batch = 0;  ///< frames in such a step, each of a clip of its own; a frame costs a clip's share
   TimeDraw times;
   double text_lr_factor = 0.3;  ///< of the denoiser's rate, for the text encoder
   Json defaults;                ///< what `generate` uses when it is not told otherwise; written into model_index.json
@@ -64,6 +66,8 @@ struct ShapesOptions {
   at::Device device = at::kCPU;
   std::ostream* progress = nullptr;
   std::stop_token cancel;
+  /// Called when folder/model is the denoiser's of `step`, so that it can be looked at while it learns.
+  std::function<void(int64_t step)> on_model;
 };
 
 /// Runs every stage that is not done and writes folder/model in the layout that `generate --model` takes. Throws

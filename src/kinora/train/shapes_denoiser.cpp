@@ -76,7 +76,9 @@ TrainedDenoiser train_denoiser(const ShapesContext& context, const models::Video
   const int64_t max_tokens = config.transformer.model_max_length;
   const RFlow flow(1);
   const auto loss = [&](const Part& part) {
-    const int64_t batch = part.batch;
+    const bool pictures =
+        part.step < config.picture_steps || (config.picture_every > 0 && part.step % config.picture_every == 0);
+    const int64_t batch = pictures ? config.picture_batch / stage.parts : part.batch;
     at::Generator& generator = part.generator;
     const Tensor which = at::randint(0, latents.size(0), {batch}, generator, at::kLong);
     std::vector<std::string> captions;
@@ -96,7 +98,6 @@ TrainedDenoiser train_denoiser(const ShapesContext& context, const models::Video
         at::rand({batch, 1, 1, 1}, generator).lt(config.transformer.class_dropout_prob).to(options.device);
     caption = at::where(dropped, run.weights->get(model.null_caption()).to(caption.scalar_type()), caption);
 
-    const bool pictures = part.step < config.picture_steps;
     Tensor clean = latents.index_select(0, which).to(options.device, at::kFloat);
     if (pictures) clean = one_frame_of_each(clean, generator);
     const double fps = pictures || config.world.frames == 1 ? kImageFps : config.world.fps;
@@ -112,9 +113,10 @@ TrainedDenoiser train_denoiser(const ShapesContext& context, const models::Video
     return rflow_loss(velocity.narrow(1, 0, clean.size(1)), clean, noise).mean();
   };
   StageHooks hooks = context.hooks(stage.name);
-  hooks.on_checkpoint = [&](int64_t) {
+  hooks.on_checkpoint = [&](int64_t step) {
     export_shapes(config, options.folder / "model", vae, vae_weights, text_trainable.averaged_tensors(at::kFloat),
                   trainable.averaged_tensors(at::kFloat));
+    if (options.on_model) options.on_model(step);
   };
   run_stage(stage, {&text_trainable, &trainable}, loss, hooks);
   return {text_trainable.averaged_tensors(at::kFloat), trainable.averaged_tensors(at::kFloat)};

@@ -75,6 +75,7 @@ TEST(ShapesConfig, RefusesWhatWouldFailInTheMiddleOfAStage) {
            {"/stages/denoiser/clips", int64_t{1} << 40},
            {"/stages/denoiser/batch", int64_t{1} << 40},
            {"/stages/denoiser/time_std", -1},
+           {"/stages/denoiser/picture_batch", 0},
            {"/stages/gate", 1.5},
            {"/stages/gates", 0.5},
            {"/dtype", "float8"},

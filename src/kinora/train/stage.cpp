@@ -15,6 +15,7 @@
 #include "kinora/base/log.h"
 #include "kinora/base/memory.h"
 #include "kinora/base/progress.h"
+#include "kinora/media/svg.h"
 #include "kinora/tensor/random.h"
 #include "kinora/train/checkpoint.h"
 #include "kinora/train/run_folder.h"
@@ -100,6 +101,31 @@ std::string loss_table(const std::filesystem::path& file, int64_t step) {
 
 double mean(const std::deque<double>& values) {
   return values.empty() ? 0.0 : std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
+/// The table's losses and their mean over the last steps, as a picture that can be looked at while the stage runs.
+media::LinePlot loss_plot(const std::string& name, const std::string& table) {
+  media::Series each{.label = "loss", .x = {}, .y = {}};
+  media::Series smooth{.label = concat("mean of ", kLossWindow), .x = {}, .y = {}};
+  std::istringstream rows(table);
+  std::string row;
+  std::deque<double> recent;
+  while (std::getline(rows, row)) {
+    const char* at = row.c_str();
+    char* end = nullptr;
+    const double step = std::strtod(at, &end);
+    if (end == at || *end != ',') continue;  // the head
+    const double loss = std::strtod(end + 1, nullptr);
+    each.x.push_back(step), each.y.push_back(loss);
+    if (std::isfinite(loss)) recent.push_back(loss);
+    if (recent.size() > kLossWindow) recent.pop_front();
+    smooth.x.push_back(step), smooth.y.push_back(mean(recent));
+  }
+  return {.title = name,
+          .x_label = "step",
+          .y_label = "loss",
+          .series = {std::move(each), std::move(smooth)},
+          .log_y = true};
 }
 
 }  // namespace
@@ -191,6 +217,7 @@ StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>
     const bool stop = hooks.cancel.stop_requested();
     if (stop || step == options.steps || now_s() - saved_at > options.checkpoint_seconds) {
       write_file(table_file, table);
+      media::save_line_plot(hooks.folder / "loss.svg", loss_plot(options.name, table));
       save(models, hooks, step);
       saved_at = now_s();
     }

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "kinora/base/error.h"
+#include "kinora/base/file.h"
 #include "kinora/base/log.h"
 #include "kinora/base/test_folder.h"
 #include "kinora/nn/layers.h"
@@ -73,7 +74,7 @@ void expect_same(const Tiny& a, const Tiny& b) {
   for (size_t i = 0; i < left.size(); ++i) EXPECT_TRUE(left[i].second.equal(right[i].second)) << left[i].first;
 }
 
-TEST_F(RunStage, LearnsAndWritesATableOfLosses) {
+TEST_F(RunStage, LearnsAndWritesATableAndAPictureOfLosses) {
   Tiny model;
   StageOptions stage = forty();
   stage.steps = 200;
@@ -84,6 +85,7 @@ TEST_F(RunStage, LearnsAndWritesATableOfLosses) {
   EXPECT_EQ(result.skipped, 0);
   EXPECT_EQ(saved, std::vector<int64_t>{200});
   EXPECT_EQ(table().size(), 201U);
+  EXPECT_NE(read_file(folder_ / "loss.svg", 1 << 20).find("mean of 50"), std::string::npos);
 }
 
 TEST_F(RunStage, ResumedEqualsUninterruptedBitForBit) {
