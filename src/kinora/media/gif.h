@@ -29,8 +29,8 @@ struct Gif {
   std::string comment;  ///< the first comment
 };
 
-/// Throws DataError when the bytes are damaged, cut short, over the limits (limits.h), or of a kind that is not
-/// supported: interlaced, or with pictures that are taken back (disposal 2 and 3).
+/// Every frame as a viewer shows it: parts of a picture over what was there, on black where nothing ever was. Throws
+/// DataError when the bytes are damaged, cut short or over the limits (limits.h).
 Gif decode_gif(std::span<const uint8_t> bytes, std::string_view name = "GIF");
 
 /// To and from files: the file appears whole or not at all. Throw also what base's write_file and read_file throw.

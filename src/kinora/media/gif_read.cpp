@@ -104,6 +104,22 @@ struct Control {
   int transparent = -1;
 };
 
+constexpr int kDisposeToBackground = 2, kDisposeToPrevious = 3;
+
+/// Rows of an interlaced picture in the order of the file: every 8th from 0, every 8th from 4, every 4th from 2, the odd
+/// ones.
+std::vector<int64_t> row_order(int64_t height, bool is_interlaced) {
+  std::vector<int64_t> rows;
+  if (!is_interlaced) {
+    for (int64_t y = 0; y < height; ++y) rows.push_back(y);
+    return rows;
+  }
+  for (const auto& [first, stride] : {std::pair{0, 8}, {4, 8}, {2, 4}, {1, 2}}) {
+    for (int64_t y = first; y < height; y += stride) rows.push_back(y);
+  }
+  return rows;
+}
+
 class Decoder {
  public:
   Decoder(std::span<const uint8_t> bytes, std::string_view name) : reader_(bytes, name), name_(name) {}
@@ -149,8 +165,6 @@ class Decoder {
     if (width < 1 || height < 1 || left + width > frames_.width || top + height > frames_.height)
       reader_.fail("a picture outside of the canvas");
     const int flags = reader_.byte();
-    if ((flags & 0x40) != 0) reader_.fail("interlaced pictures are not supported");
-    if (control_.disposal > 1) reader_.fail("pictures that are taken back are not supported");
     const std::vector<Rgb> colours = (flags & 0x80) != 0 ? reader_.palette(flags) : palette_;
     const int bits = reader_.byte();
     if (bits < 2 || bits > 8) reader_.fail("a code width that cannot be");
@@ -158,16 +172,22 @@ class Decoder {
     std::vector<uint8_t> entries(static_cast<size_t>(width * height));
     const std::vector<uint8_t> data = reader_.blocks(kMaxGifBytes);
     if (unpack(data, bits, entries) != width * height) reader_.fail("its compressed data does not give the picture");
+    const std::vector<uint8_t> before = control_.disposal == kDisposeToPrevious ? canvas_ : std::vector<uint8_t>();
+    const std::vector<int64_t> rows = row_order(height, (flags & 0x40) != 0);
     for (int64_t i = 0; i < width * height; ++i) {
       const int entry = entries[static_cast<size_t>(i)];
       if (entry == control_.transparent) continue;
       if (static_cast<size_t>(entry) >= colours.size()) reader_.fail("a colour outside of the palette");
-      const int64_t at = (top + i / width) * frames_.width + left + i % width;
+      const int64_t at = (top + rows[static_cast<size_t>(i / width)]) * frames_.width + left + i % width;
       std::copy_n(colours[static_cast<size_t>(entry)].data(), 3, &canvas_[static_cast<size_t>(3 * at)]);
     }
     frames_.rgb.insert(frames_.rgb.end(), canvas_.begin(), canvas_.end());
     ++frames_.frames;
     delay_ += control_.delay;
+    // How the next picture finds the canvas. Browsers clear to transparent, whatever the background colour; here black.
+    if (control_.disposal == kDisposeToPrevious) canvas_ = before;
+    for (int64_t y = top; control_.disposal == kDisposeToBackground && y < top + height; ++y)
+      std::fill_n(&canvas_[static_cast<size_t>(3 * (y * frames_.width + left))], 3 * width, uint8_t{0});
     control_ = {};
   }
 

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <string>
+
 #include "kinora/base/error.h"
 #include "kinora/base/file.h"
 #include "kinora/media/metrics.h"
@@ -93,6 +95,83 @@ TEST(Gif, AFlippedByteGivesAPictureOrADataError) {
       }
       bytes[i] ^= static_cast<uint8_t>(flip);
     }
+  }
+}
+
+/// A picture of a GIF made by hand: palette entries 0 (black), 1 (red), 2 (green), 3 (blue).
+struct Part {
+  uint8_t left, top, width, height, disposal;
+  std::vector<int> entries;
+  bool is_interlaced = false;
+};
+
+std::vector<uint8_t> gif_of(uint8_t width, uint8_t height, const std::vector<Part>& parts) {
+  const std::string head = "GIF89a";
+  std::vector<uint8_t> out(head.begin(), head.end());
+  const auto add = [&out](std::initializer_list<int> bytes) {
+    for (const int byte : bytes) out.push_back(static_cast<uint8_t>(byte));
+  };
+  add({width, 0, height, 0, 0x81, 0, 0, /*palette*/ 0, 0, 0, 255, 0, 0, 0, 255, 0, 0, 0, 255});
+  for (const Part& part : parts) {
+    add({0x21, 0xf9, 4, part.disposal << 2, 10, 0, 0, 0});
+    add({0x2c, part.left, 0, part.top, 0, part.width, 0, part.height, 0, part.is_interlaced ? 0x40 : 0, 2});
+    // A clear code (4) before each entry keeps the codes at 3 bits; 5 ends.
+    uint32_t buffer = 0;
+    int num_bits = 0;
+    std::vector<uint8_t> data;
+    const auto put = [&](int code) {
+      buffer |= static_cast<uint32_t>(code) << num_bits;
+      for (num_bits += 3; num_bits >= 8; num_bits -= 8, buffer >>= 8) data.push_back(static_cast<uint8_t>(buffer));
+    };
+    for (const int entry : part.entries) put(4), put(entry);
+    put(5);
+    data.push_back(static_cast<uint8_t>(buffer));
+    add({static_cast<int>(data.size())});
+    out.insert(out.end(), data.begin(), data.end());
+    add({0});
+  }
+  add({0x3b});
+  return out;
+}
+
+/// The colours of a frame as letters: k black, r, g, b.
+std::string letters(const Frames& clip, int64_t frame) {
+  std::string out;
+  for (int64_t i = 0; i < clip.height * clip.width; ++i) {
+    const uint8_t* pixel = clip.frame(frame) + 3 * i;
+    out += pixel[0] != 0 ? 'r' : pixel[1] != 0 ? 'g' : pixel[2] != 0 ? 'b' : 'k';
+  }
+  return out;
+}
+
+TEST(Gif, PicturesThatAreTakenBackLeaveWhatViewersShow) {
+  const Frames got = decode_gif(gif_of(3, 2,
+                                       {{0, 0, 3, 2, 1, {1, 1, 1, 1, 1, 1}},
+                                        {0, 0, 2, 1, 3, {2, 2}},  // then as before
+                                        {1, 1, 2, 1, 2, {3, 3}},  // then cleared
+                                        {0, 0, 1, 1, 0, {2}}}))
+                         .frames;
+  ASSERT_EQ(got.frames, 4);
+  EXPECT_EQ(letters(got, 0), "rrrrrr");
+  EXPECT_EQ(letters(got, 1), "ggrrrr");
+  EXPECT_EQ(letters(got, 2), "rrrrbb");
+  EXPECT_EQ(letters(got, 3), "grrrkk");
+}
+
+TEST(Gif, InterlacedRowsComeInOrder) {
+  // Rows 0, 4, 2, 1, 3 of a picture of five.
+  const Part part{0, 0, 1, 5, 0, {1, 2, 3, 0, 1}, true};
+  EXPECT_EQ(letters(decode_gif(gif_of(1, 5, {part})).frames, 0), "rkbrg");
+  for (const int64_t height : {2, 3, 8, 9, 17}) {
+    Part tall{0, 0, 1, static_cast<uint8_t>(height), 0, {}, true};
+    std::string want(static_cast<size_t>(height), ' ');
+    for (const auto& [first, stride] : {std::pair{0, 8}, {4, 8}, {2, 4}, {1, 2}}) {
+      for (int64_t y = first; y < height; y += stride) {
+        tall.entries.push_back(static_cast<int>(y * y % 3));
+        want[static_cast<size_t>(y)] = "krg"[y * y % 3];
+      }
+    }
+    EXPECT_EQ(letters(decode_gif(gif_of(1, static_cast<uint8_t>(height), {tall})).frames, 0), want) << height;
   }
 }
 

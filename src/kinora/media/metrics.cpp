@@ -232,7 +232,7 @@ VideoSetMetrics video_set_metrics(std::span<const double> a, std::span<const dou
   return result;
 }
 
-ClipMetrics compare_clips(const Frames& a, const Frames& b) {
+ClipMetrics compare_clips(const Frames& a, const Frames& b, const std::function<void(int64_t frame)>& before_frame) {
   if (a.frames != b.frames || a.height != b.height || a.width != b.width) {
     throw UsageError(concat("the clips differ in size: ", a.frames, " frames of ", a.width, "x", a.height, " and ",
                             b.frames, " frames of ", b.width, "x", b.height),
@@ -246,6 +246,7 @@ ClipMetrics compare_clips(const Frames& a, const Frames& b) {
   ClipMetrics result;
   std::vector<double> x(size), y(size);
   for (size_t t = 0; t < static_cast<size_t>(a.frames); ++t) {
+    if (before_frame) before_frame(static_cast<int64_t>(t));
     for (size_t i = 0; i < size; ++i) {
       x[i] = a.rgb[t * size + i] / 255.0;
       y[i] = b.rgb[t * size + i] / 255.0;

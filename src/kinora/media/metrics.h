@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -72,7 +73,9 @@ struct ClipMetrics {
   double mse = 0;  ///< over the whole clip
 };
 
-/// Compares two clips of equal frames, height and width; UsageError otherwise.
-ClipMetrics compare_clips(const Frames& a, const Frames& b);
+/// Compares two clips of equal frames, height and width; UsageError otherwise. `before_frame` is told of each frame
+/// before its work; what it throws ends the comparison.
+ClipMetrics compare_clips(const Frames& a, const Frames& b,
+                          const std::function<void(int64_t frame)>& before_frame = {});
 
 }  // namespace kinora::media

@@ -203,5 +203,16 @@ TEST(Metrics, ClipsAreComparedFrameByFrame) {
   EXPECT_THROW(compare_clips(a, make_frames(2, 17, 33)), UsageError);
 }
 
+TEST(Metrics, AComparisonOfClipsCanBeEndedBetweenFrames) {
+  const Frames a = make_frames(3, 12, 12);
+  std::vector<int64_t> seen;
+  const auto stop_at_1 = [&seen](int64_t frame) {
+    seen.push_back(frame);
+    if (frame == 1) throw CancelledError();
+  };
+  EXPECT_THROW(compare_clips(a, a, stop_at_1), CancelledError);
+  EXPECT_EQ(seen, (std::vector<int64_t>{0, 1}));
+}
+
 }  // namespace
 }  // namespace kinora::media

@@ -136,12 +136,13 @@ Clip load_pngs(const fs::path& where, const std::vector<fs::path>& paths) {
     if (frames.frames == 0) {
       clip.metadata = metadata_of(picture.text);
       frames = std::move(picture.frames);
+      check_clip_size<DataError>(where.string(), static_cast<int64_t>(paths.size()), frames.height, frames.width);
+      frames.rgb.reserve(paths.size() * static_cast<size_t>(frames.frame_bytes()));
     } else {
       if (picture.frames.height != frames.height || picture.frames.width != frames.width) {
         throw DataError(concat(quoted(path), " has ", picture.frames.width, "x", picture.frames.height,
                                " pixels, the pictures before it ", frames.width, "x", frames.height));
       }
-      check_clip_size<DataError>(where.string(), frames.frames + 1, frames.height, frames.width);
       frames.rgb.insert(frames.rgb.end(), picture.frames.rgb.begin(), picture.frames.rgb.end());
       ++frames.frames;
     }

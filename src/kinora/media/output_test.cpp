@@ -156,5 +156,18 @@ TEST(Output, WhatIsNoClipIsRefused) {
   EXPECT_THROW(save_clip(folder / "x.gif", Frames{}), UsageError);
 }
 
+TEST(Output, TooManyPicturesAreRefusedBeforeAllAreRead) {
+  const TempFolder folder;
+  const Frames picture = noise_clip(1, 2, 2);
+  write_png(folder / "0000.png", picture);
+  for (int i = 1; i <= 1024; ++i) write_file(folder / (std::to_string(10000 + i) + ".png"), "not read");
+  try {
+    load_clip(folder.path());
+    FAIL() << "1025 pictures";
+  } catch (const DataError& error) {
+    EXPECT_NE(std::string(error.what()).find("1025 frames"), std::string::npos) << error.what();
+  }
+}
+
 }  // namespace
 }  // namespace kinora::media
