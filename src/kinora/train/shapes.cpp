@@ -76,9 +76,11 @@ void check_same(const models::VideoVaeConfig& found, models::VideoVaeConfig want
     throw DataError(concat(what, " is of another autoencoder than the config's: \"", *key, "\" differs"));
 }
 
+/// By name, so that a file's bytes do not tell whether a stage was trained or read back.
 NamedTensors in_dtype(const NamedTensors& tensors, at::ScalarType dtype) {
   NamedTensors out;
-  for (const auto& [name, tensor] : tensors) out.emplace_back(name, tensor.to(dtype));
+  for (const auto& [name, tensor] : std::map<std::string, Tensor>(tensors.begin(), tensors.end()))
+    out.emplace_back(name, tensor.to(dtype));
   return out;
 }
 
