@@ -1,8 +1,11 @@
 #include "kinora/ops/attention.h"
 
+#include <torch/csrc/autograd/custom_function.h>
+
 #include <algorithm>
 
 #include "kinora/base/error.h"
+#include "kinora/ops/fused_backward.h"
 #include "kinora/ops/fused_cpu.h"
 #include "kinora/ops/norm.h"
 #include "kinora/ops/register.h"
@@ -147,6 +150,9 @@ Tensor qk_norm_rotary_meta(const Tensor& x, const MaybeTensor&, const MaybeTenso
   });
 }
 
+Tensor qk_norm_rotary_with_grad(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias, double eps,
+                                const MaybeTensor& cos, const MaybeTensor& sin);
+
 const Operator<&attention_reference, &attention_meta> attention_op(
     "kinora::attention(Tensor q, Tensor k, Tensor v, Tensor? mask, float? scale) -> Tensor", &attention_cpu);
 const Operator<&packed<&attention_reference>, &packed_meta> packed_op(
@@ -154,7 +160,46 @@ const Operator<&packed<&attention_reference>, &packed_meta> packed_op(
     &packed<&attention_cpu>);
 const Operator<&qk_norm_rotary_reference, &qk_norm_rotary_meta> qk_norm_rotary_op(
     "kinora::qk_norm_rotary(Tensor x, Tensor? weight, Tensor? bias, float eps, Tensor? cos, Tensor? sin) -> Tensor",
-    &qk_norm_rotary_cpu);
+    &qk_norm_rotary_cpu, &qk_norm_rotary_reference, &qk_norm_rotary_with_grad);
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// Without bias.
+struct NormRotary : torch::autograd::Function<NormRotary> {
+  static Tensor forward(AutogradContext* context, const Tensor& x, const MaybeTensor& weight, double eps,
+                        const MaybeTensor& cos, const MaybeTensor& sin) {
+    const auto or_none = [](const MaybeTensor& t) { return t.value_or(Tensor()); };
+    context->save_for_backward({x, or_none(weight), or_none(cos), or_none(sin)});
+    context->saved_data["eps"] = eps;
+    at::AutoDispatchBelowADInplaceOrView below;
+    return qk_norm_rotary_op(x, weight, std::nullopt, eps, cos, sin);
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    cpu::refuse_second_backward("qk_norm_rotary");
+    const variable_list saved = context->get_saved_variables();
+    const auto maybe = [&](size_t i) { return saved[i].defined() ? MaybeTensor(saved[i]) : std::nullopt; };
+    const double eps = context->saved_data["eps"].toDouble();
+    const Tensor &x = saved[0], &grad = grads[0];
+    cpu::NormRotaryGrads got;
+    if (heads_inside(x)) {
+      got = cpu::norm_rotary_backward(grad.transpose(-3, -2), x.transpose(-3, -2), maybe(1), eps,
+                                      across_heads(maybe(2)), across_heads(maybe(3)));
+      got.x = got.x.transpose(-3, -2);
+    } else {
+      got = cpu::norm_rotary_backward(grad, x, maybe(1), eps, maybe(2), maybe(3));
+    }
+    return {got.x, got.weight, Tensor(), Tensor(), Tensor()};
+  }
+};
+
+Tensor qk_norm_rotary_with_grad(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias, double eps,
+                                const MaybeTensor& cos, const MaybeTensor& sin) {
+  if (!cpu::has_norm_rotary_backward(x, weight, bias, cos, sin)) {
+    return qk_norm_rotary_reference(x, weight, bias, eps, cos, sin);
+  }
+  return NormRotary::apply(x, weight, eps, cos, sin);
+}
 
 }  // namespace
 

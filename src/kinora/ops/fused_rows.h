@@ -25,11 +25,11 @@ struct Rows {
 
   KINORA_INLINE const T* at(int64_t row) const {
     int64_t offset = 0;
-    for (int64_t d = dims - 1; d >= 0; --d) {
+    for (int64_t d = dims - 1; d > 0; --d) {
       offset += row % sizes[d] * strides[d];
       row /= sizes[d];
     }
-    return data + offset;
+    return data + offset + row * strides[0];
   }
 };
 
@@ -72,6 +72,33 @@ struct AttentionRows {
   float scale;
 };
 
+/// Backward: gradients of x are dense rows; sums are floats in whole vectors that the rows are added to in their order.
+template <typename T>
+struct LayerNormGradRows {
+  Rows<T> x, scale, grad;
+  T* out;
+  int64_t width;
+  float eps;
+};
+
+template <typename T>
+struct ResidualGradRows {
+  Rows<T> y, gate, grad;
+  T* out;
+  int64_t width;
+};
+
+/// out: where the gradient's rows begin, in the order of x's memory. weight null: no norm. cos null: no rotation.
+template <typename T, typename Table>
+struct HeadGradRows {
+  Rows<T> x, grad;
+  const T* weight;
+  Rows<Table> cos, sin;
+  Rows<T> out;
+  int64_t width;
+  float eps;
+};
+
 template <typename T>
 struct RowKernels {
   void (*layer_norm)(const LayerNormRows<T>&, float* scratch, int64_t begin, int64_t end);  // 1 row of scratch
@@ -81,6 +108,14 @@ struct RowKernels {
   void (*norm_rotary_float)(const HeadRows<T, float>&, float* scratch, int64_t begin, int64_t end);
   /// Units are samples times heads.
   void (*short_attention)(const AttentionRows<T>&, float* scratch, int64_t begin, int64_t end);  // 2 keys + 1 rows
+  void (*layer_norm_backward)(const LayerNormGradRows<T>&, float* scratch, float* of_scale, float* of_shift,
+                              int64_t begin, int64_t end);  // 2 rows
+  void (*gelu_tanh_backward)(const T* from, const T* grad, T* to, int64_t count);
+  void (*residual_backward)(const ResidualGradRows<T>&, float* of_gate, int64_t begin, int64_t end);
+  void (*norm_rotary_backward)(const HeadGradRows<T, T>&, float* scratch, float* of_weight, int64_t begin,
+                               int64_t end);  // 4 rows
+  void (*norm_rotary_backward_float)(const HeadGradRows<T, float>&, float* scratch, float* of_weight, int64_t begin,
+                                     int64_t end);
 };
 
 struct AllRowKernels {

@@ -70,11 +70,27 @@ void add_residual(const ResidualRows<T>& a, int64_t begin, int64_t end) {
   }
 }
 
+/// The two of each pair in each other's place.
+KINORA_INLINE inline Floats swapped(Floats y) {
+  return __builtin_shufflevector(y, y, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+}
+
+/// Tables with each angle twice, for both of a pair; the sine with the sign that the pair's first takes.
+template <typename Table>
+KINORA_INLINE inline void spread_tables(const Table* cosines, const Table* sines, int64_t half, float* cos,
+                                        float* sin) {
+  for (int64_t i = 0; i < half; i += kLanes / 2) {
+    const int64_t left = half - i < kLanes / 2 ? half - i : kLanes / 2;
+    const Floats c = load(cosines + i, left), s = load(sines + i, left);
+    store(cos + 2 * i, __builtin_shufflevector(c, c, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7));
+    store(sin + 2 * i, __builtin_shufflevector(-s, s, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
+  }
+}
+
 template <typename T, typename Table>
 void norm_rotary(const HeadRows<T, Table>& a, float* scratch, int64_t begin, int64_t end) {
   const int64_t width = a.width, half = width / 2, padded = (width + kLanes - 1) / kLanes * kLanes;
   float* const values = scratch;
-  // Tables with each angle twice, for both of a pair; the sine with the sign that the pair's first takes.
   float *const cos = values + padded, *const sin = cos + padded;
   const Table* angles = nullptr;
   for (int64_t r = begin; r < end; ++r) {
@@ -90,19 +106,12 @@ void norm_rotary(const HeadRows<T, Table>& a, float* scratch, int64_t begin, int
     }
     if (a.cos.data && angles != a.cos.at(r)) {
       angles = a.cos.at(r);
-      const Table* const sines = a.sin.at(r);
-      for (int64_t i = 0; i < half; i += kLanes / 2) {
-        const Floats c = load(angles + i, half - i < kLanes / 2 ? half - i : kLanes / 2);
-        const Floats s = load(sines + i, half - i < kLanes / 2 ? half - i : kLanes / 2);
-        store(cos + 2 * i, __builtin_shufflevector(c, c, 0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6, 7, 7));
-        store(sin + 2 * i, __builtin_shufflevector(-s, s, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23));
-      }
+      spread_tables(angles, a.sin.at(r), half, cos, sin);
     }
     for (int64_t i = 0; i < width; i += kLanes) {
       Floats y = load(values + i);
       if (a.cos.data) {
-        const Floats swapped = __builtin_shufflevector(y, y, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
-        y = y * load(cos + i) + swapped * load(sin + i);
+        y = y * load(cos + i) + swapped(y) * load(sin + i);
       }
       store(a.out + r * width + i, y, width - i);
     }
@@ -149,10 +158,27 @@ void short_attention(const AttentionRows<T>& a, float* scratch, int64_t begin, i
   }
 }
 
+}  // namespace
+}  // namespace kinora::ops::KINORA_SIMD
+
+#include "kinora/ops/fused_rows_backward.inl"
+
+namespace kinora::ops::KINORA_SIMD {
+namespace {
+
 template <typename T>
 constexpr RowKernels<T> kernels() {
-  return {&layer_norm<T>,     &gelu_tanh<T>,          &add_residual<T>,
-          &norm_rotary<T, T>, &norm_rotary<T, float>, &short_attention<T>};
+  return {.layer_norm = &layer_norm<T>,
+          .gelu_tanh = &gelu_tanh<T>,
+          .add_residual = &add_residual<T>,
+          .norm_rotary = &norm_rotary<T, T>,
+          .norm_rotary_float = &norm_rotary<T, float>,
+          .short_attention = &short_attention<T>,
+          .layer_norm_backward = &layer_norm_backward<T>,
+          .gelu_tanh_backward = &gelu_tanh_backward<T>,
+          .residual_backward = &residual_backward<T>,
+          .norm_rotary_backward = &norm_rotary_backward<T, T>,
+          .norm_rotary_backward_float = &norm_rotary_backward<T, float>};
 }
 
 }  // namespace

@@ -1,6 +1,9 @@
 #include "kinora/ops/linear.h"
 
+#include <torch/csrc/autograd/custom_function.h>
+
 #include "kinora/base/error.h"
+#include "kinora/ops/fused_backward.h"
 #include "kinora/ops/fused_cpu.h"
 #include "kinora/ops/register.h"
 
@@ -37,10 +40,33 @@ Tensor activate_cpu(const Tensor& x, int64_t activation) {
 
 Tensor activate_meta(const Tensor& x, int64_t) { return at::empty_like(x); }
 
+Tensor activate_with_grad(const Tensor& x, int64_t activation);
+
 const Operator<&linear_reference, &linear_meta> linear_op(
     "kinora::linear(Tensor x, Tensor weight, Tensor? bias) -> Tensor");
 const Operator<&activate_reference, &activate_meta> activate_op("kinora::activate(Tensor x, int activation) -> Tensor",
-                                                                &activate_cpu);
+                                                                &activate_cpu, &activate_reference,
+                                                                &activate_with_grad);
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+struct GeluTanh : torch::autograd::Function<GeluTanh> {
+  static Tensor forward(AutogradContext* context, const Tensor& x) {
+    context->save_for_backward({x});
+    at::AutoDispatchBelowADInplaceOrView below;
+    return activate_op(x, static_cast<int64_t>(Activation::gelu_tanh));
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    cpu::refuse_second_backward("activate");
+    return {cpu::gelu_tanh_backward(grads[0], context->get_saved_variables()[0])};
+  }
+};
+
+Tensor activate_with_grad(const Tensor& x, int64_t activation) {
+  const bool is_gelu = static_cast<Activation>(activation) == Activation::gelu_tanh;
+  return is_gelu && cpu::has_gelu_tanh_backward(x) ? GeluTanh::apply(x) : activate_reference(x, activation);
+}
 
 }  // namespace
 

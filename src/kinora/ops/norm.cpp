@@ -1,5 +1,8 @@
 #include "kinora/ops/norm.h"
 
+#include <torch/csrc/autograd/custom_function.h>
+
+#include "kinora/ops/fused_backward.h"
 #include "kinora/ops/fused_cpu.h"
 #include "kinora/ops/register.h"
 
@@ -19,6 +22,9 @@ Tensor layer_norm_cpu(const Tensor& x, const MaybeTensor& weight, const MaybeTen
   const MaybeTensor fused = cpu::layer_norm(x, weight, bias, scale, shift, eps);
   return fused ? *fused : layer_norm_reference(x, weight, bias, scale, shift, eps);
 }
+
+Tensor layer_norm_with_grad(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias,
+                            const MaybeTensor& scale, const MaybeTensor& shift, double eps);
 
 Tensor layer_norm_meta(const Tensor& x, const MaybeTensor&, const MaybeTensor&, const MaybeTensor&, const MaybeTensor&,
                        double) {
@@ -45,11 +51,43 @@ Tensor group_norm_meta(const Tensor& x, int64_t, const Tensor&, const Tensor&, d
 
 const Operator<&layer_norm_reference, &layer_norm_meta> layer_norm_op(
     "kinora::layer_norm(Tensor x, Tensor? weight, Tensor? bias, Tensor? scale, Tensor? shift, float eps) -> Tensor",
-    &layer_norm_cpu);
+    &layer_norm_cpu, &layer_norm_reference, &layer_norm_with_grad);
 const Operator<&rms_norm_reference, &rms_norm_meta> rms_norm_op(
     "kinora::rms_norm(Tensor x, Tensor? weight, float eps) -> Tensor");
 const Operator<&group_norm_reference, &group_norm_meta> group_norm_op(
     "kinora::group_norm(Tensor x, int groups, Tensor weight, Tensor bias, float eps, int activation) -> Tensor");
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+/// Without affine part.
+struct LayerNormFunction : torch::autograd::Function<LayerNormFunction> {
+  static Tensor forward(AutogradContext* context, const Tensor& x, const MaybeTensor& scale, const MaybeTensor& shift,
+                        double eps) {
+    context->save_for_backward({x, scale.value_or(Tensor()), shift.value_or(Tensor())});
+    context->saved_data["eps"] = eps;
+    at::AutoDispatchBelowADInplaceOrView below;
+    return layer_norm_op(x, std::nullopt, std::nullopt, scale, shift, eps);
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    cpu::refuse_second_backward("layer_norm");
+    const variable_list saved = context->get_saved_variables();
+    const Tensor &x = saved[0], &scale = saved[1], &shift = saved[2];
+    const auto wanted = [](const Tensor& t) { return t.defined() && t.requires_grad(); };
+    const auto got = cpu::layer_norm_backward(grads[0], x, scale.defined() ? MaybeTensor(scale) : std::nullopt,
+                                              scale.defined() ? scale : shift, context->saved_data["eps"].toDouble(),
+                                              wanted(scale), wanted(shift));
+    return {got.x, got.scale, got.shift, Tensor()};
+  }
+};
+
+Tensor layer_norm_with_grad(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias,
+                            const MaybeTensor& scale, const MaybeTensor& shift, double eps) {
+  if (!cpu::has_layer_norm_backward(x, weight, bias, scale, shift)) {
+    return layer_norm_reference(x, weight, bias, scale, shift, eps);
+  }
+  return LayerNormFunction::apply(x, scale, shift, eps);
+}
 
 }  // namespace
 

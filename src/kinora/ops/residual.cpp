@@ -1,6 +1,9 @@
 #include "kinora/ops/residual.h"
 
+#include <torch/csrc/autograd/custom_function.h>
+
 #include "kinora/base/error.h"
+#include "kinora/ops/fused_backward.h"
 #include "kinora/ops/fused_cpu.h"
 #include "kinora/ops/register.h"
 
@@ -19,8 +22,34 @@ Tensor add_residual_cpu(const Tensor& x, const Tensor& y, const MaybeTensor& gat
 
 Tensor add_residual_meta(const Tensor& x, const Tensor&, const MaybeTensor&) { return at::empty_like(x); }
 
+Tensor add_residual_with_grad(const Tensor& x, const Tensor& y, const MaybeTensor& gate);
+
 const Operator<&add_residual_reference, &add_residual_meta> add_residual_op(
-    "kinora::add_residual(Tensor x, Tensor y, Tensor? gate) -> Tensor", &add_residual_cpu);
+    "kinora::add_residual(Tensor x, Tensor y, Tensor? gate) -> Tensor", &add_residual_cpu,
+    &add_residual_reference, &add_residual_with_grad);
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+struct GatedResidual : torch::autograd::Function<GatedResidual> {
+  static Tensor forward(AutogradContext* context, const Tensor& x, const Tensor& y, const Tensor& gate) {
+    context->save_for_backward({y, gate});
+    at::AutoDispatchBelowADInplaceOrView below;
+    return add_residual_op(x, y, gate);
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    cpu::refuse_second_backward("add_residual");
+    const variable_list saved = context->get_saved_variables();
+    const auto got = cpu::residual_backward(grads[0], saved[0], saved[1], saved[1].requires_grad());
+    return {grads[0], got.y, got.gate};
+  }
+};
+
+/// Without a gate there is nothing to gain: the gradient goes to both as it is.
+Tensor add_residual_with_grad(const Tensor& x, const Tensor& y, const MaybeTensor& gate) {
+  if (!cpu::has_residual_backward(x, y, gate)) return add_residual_reference(x, y, gate);
+  return GatedResidual::apply(x, y, *gate);
+}
 
 }  // namespace
 
