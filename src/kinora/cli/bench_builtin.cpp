@@ -1,4 +1,6 @@
 // kinora bench builtin: how often the built-in model shows what it was asked for. The judge is held to the truth first.
+#include <algorithm>
+#include <cmath>
 #include <iostream>
 #include <memory>
 
@@ -28,18 +30,20 @@ struct Options {
 
 /// How often each attribute was right.
 struct Tally {
-  int64_t clips = 0, shape = 0, colour = 0, motion = 0, background = 0, all = 0;
+  int64_t clips = 0, shape = 0, colour = 0, motion = 0, background = 0, size = 0, all = 0;
 
   void add(const world::Score& s) {
     ++clips;
-    shape += s.shape, colour += s.colour, motion += s.motion, background += s.background, all += s.all();
+    shape += s.shape, colour += s.colour, motion += s.motion, background += s.background, size += s.size;
+    all += s.all();
   }
   Json to_json() const {
     const auto share = [this](int64_t right) {
       return clips > 0 ? static_cast<double>(right) / static_cast<double>(clips) : 0.0;
     };
     return {{"clips", clips},          {"colour", share(colour)},         {"shape", share(shape)},
-            {"motion", share(motion)}, {"background", share(background)}, {"all", share(all)}};
+            {"motion", share(motion)}, {"background", share(background)}, {"size", share(size)},
+            {"all", share(all)}};
   }
 };
 
@@ -48,30 +52,66 @@ const std::string& other(const std::vector<std::string>& names, const std::strin
   return names[(at + 1 + step % (names.size() - 1)) % names.size()];
 }
 
+/// Every combination once, and behind them pairs in the share that the world has.
+std::vector<world::Scene> scenes_of(const world::WorldConfig& config, world::Split split, uint64_t seed) {
+  std::vector<world::Scene> scenes = world::every_combination(config, split, seed);
+  if (scenes.empty() || config.pairs <= 0.0) return scenes;
+  const double share = std::min(config.pairs, 0.5);
+  const auto pairs = static_cast<uint64_t>(std::lround(static_cast<double>(scenes.size()) * share / (1.0 - share)));
+  for (uint64_t i = 0; i < pairs; ++i) scenes.push_back(world::draw_pair(config, seed + i, split));
+  return scenes;
+}
+
+/// One of `count` scenes that lie evenly over all of them, or all of them again and again.
+const world::Scene& evenly(const std::vector<world::Scene>& scenes, size_t i, size_t count) {
+  return scenes[count < scenes.size() ? i * scenes.size() / count : i % scenes.size()];
+}
+
 /// Rendered truth, and the same clips under captions of which one attribute is wrong: none of those may pass.
 Json check_judge(const world::WorldConfig& config, const std::vector<world::Scene>& scenes) {
+  constexpr size_t kMost = 500;
   Tally truth;
   int64_t swapped = 0, accepted = 0;
-  for (size_t i = 0; i < scenes.size(); ++i) {
-    const auto verdict = world::judge(config, world::render(config, scenes[i]));
-    truth.add(world::compare(verdict, scenes[i]));
-    const auto try_wrong = [&](std::string world::Scene::*attribute, const std::vector<std::string>& names) {
+  const size_t count = std::min(kMost, scenes.size());
+  for (size_t i = 0; i < count; ++i) {
+    const world::Scene& scene = evenly(scenes, i, count);
+    const auto verdict = world::judge(config, world::render(config, scene));
+    truth.add(world::compare(verdict, scene));
+    const auto try_wrong = [&](auto attribute, const std::vector<std::string>& names) {
       if (names.size() < 2) return;
-      world::Scene wrong = scenes[i];
-      wrong.*attribute = other(names, wrong.*attribute, i);
+      world::Scene wrong = scene;
+      attribute(wrong) = other(names, attribute(wrong), i);
       ++swapped;
       accepted += world::compare(verdict, wrong).all();
     };
-    try_wrong(&world::Scene::shape, config.shapes);
-    try_wrong(&world::Scene::colour, config.colours);
-    try_wrong(&world::Scene::motion, config.motions);
-    try_wrong(&world::Scene::background, config.backgrounds);
+    const auto of_object = [&](std::string world::Object::*attribute) {
+      return [=](world::Scene& s) -> std::string& { return s.objects[i % s.objects.size()].*attribute; };
+    };
+    try_wrong(of_object(&world::Object::shape), config.shapes);
+    try_wrong(of_object(&world::Object::colour), config.colours);
+    try_wrong(of_object(&world::Object::motion), config.motions);
+    try_wrong([](world::Scene& s) -> std::string& { return s.background; }, config.backgrounds);
   }
   Json line = truth.to_json();
   line["bench"] = "judge";
   line["wrong_captions"] = swapped;
   line["wrong_accepted"] = accepted;
   return line;
+}
+
+Json reading_of(const world::Verdict& verdict) {
+  Json objects = Json::array();
+  for (const world::Reading& r : verdict.objects) {
+    objects.push_back({{"shape", r.shape},
+                       {"colour", r.colour},
+                       {"motion", r.motion},
+                       {"size", r.size},
+                       {"presence", r.presence},
+                       {"iou", r.iou},
+                       {"sharpness", r.sharpness},
+                       {"worst_step_px", r.worst_step_px}});
+  }
+  return objects;
 }
 
 int builtin(Options& o, Context& context) {
@@ -91,14 +131,14 @@ int builtin(Options& o, Context& context) {
   }
   const world::WorldConfig config = read_world(options.paths.model / "world.json");
   const world::Split split = parse_split(o.split);
-  const auto combinations = world::every_combination(config, split, o.seed);
-  if (combinations.empty()) throw UsageError(concat("the world has no ", o.split, " combinations"));
-  print_json(check_judge(config, combinations));
+  const std::vector<world::Scene> all_scenes = scenes_of(config, split, o.seed);
+  if (all_scenes.empty()) throw UsageError(concat("the world has no ", o.split, " combinations"));
+  print_json(check_judge(config, all_scenes));
   if (o.judge_only) return 0;
 
-  const size_t count = o.count > 0 ? static_cast<size_t>(o.count) : combinations.size();
+  const size_t count = o.count > 0 ? static_cast<size_t>(o.count) : all_scenes.size();
   video::Pipeline pipeline = video::Pipeline::load(options);
-  Tally tally;
+  Tally tally, pairs;
   std::vector<media::Frames> shown;
   std::vector<std::string> captions;
   double iou = 0;
@@ -111,10 +151,9 @@ int builtin(Options& o, Context& context) {
       video::Request request = o.request;
       std::vector<world::Scene> scenes;
       for (size_t i = first; i < std::min(count, first + kAtOnce); ++i) {
-        // Evenly over the combinations when not all are wanted.
-        const size_t which = count < combinations.size() ? i * combinations.size() / count : i % combinations.size();
-        scenes.push_back(combinations[which]);
-        request.prompts.push_back(world::caption(scenes.back(), o.seed + i));
+        const world::Scene& scene = evenly(all_scenes, i, count);
+        request.prompts.push_back(world::caption(scene, o.seed + i));
+        scenes.push_back(world::as_told(scene, request.prompts.back()));
       }
       request.seed = o.seed + first;
       const auto clips = pipeline.generate(request, {.on_progress = {}, .on_frames = {}, .cancel = context.cancel});
@@ -122,21 +161,16 @@ int builtin(Options& o, Context& context) {
         const world::Verdict verdict = world::judge(config, clips[i].frames);
         const world::Score score = world::compare(verdict, scenes[i]);
         tally.add(score);
-        iou += verdict.iou;
+        if (scenes[i].objects.size() > 1) pairs.add(score);
+        for (const world::Reading& r : verdict.objects) iou += r.iou / static_cast<double>(verdict.objects.size());
         if (o.each) {
           print_json({{"bench", "clip"},
                       {"prompt", request.prompts[i]},
                       {"seed", *request.seed + i},
-                      {"shape", verdict.shape},
-                      {"colour", verdict.colour},
-                      {"motion", verdict.motion},
                       {"background", verdict.background},
-                      {"right", score.all()},
-                      {"presence", verdict.presence},
+                      {"objects", reading_of(verdict)},
                       {"single", verdict.single},
-                      {"iou", verdict.iou},
-                      {"sharpness", verdict.sharpness},
-                      {"worst_step_px", verdict.worst_step_px}});
+                      {"right", score.all()}});
         }
         if (!o.sheet.empty() && shown.size() < kShown) {
           shown.push_back(clips[i].frames);
@@ -154,6 +188,7 @@ int builtin(Options& o, Context& context) {
   }();
   Json summary = tally.to_json();
   summary["bench"] = "builtin";
+  if (pairs.clips > 0) summary["pairs"] = pairs.to_json();
   summary["model"] = pipeline.folder().name;
   summary["split"] = o.split;
   summary["seed"] = o.seed;
@@ -175,7 +210,7 @@ void add_bench_builtin(CLI::App& bench, Action& action) {
   c->footer("Example: kinora bench builtin --split held-out --sheet held-out.png");
   add_model_options(*c, o->model);
   c->add_option("--split", o->split, "held-out, train or any")->capture_default_str();
-  c->add_option("--count", o->count, "clips; 0: every combination once")->capture_default_str();
+  c->add_option("--count", o->count, "clips; 0: every combination once, and pairs")->capture_default_str();
   c->add_option("--seed", o->seed_text, "of noise and phrasing")->capture_default_str();
   c->add_option("--steps,--num-inference-steps", o->request.steps, "denoising steps");
   c->add_option("--guidance-scale", o->request.guidance_scale, "how strongly the prompt is followed");

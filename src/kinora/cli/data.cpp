@@ -24,14 +24,12 @@ struct Options {
 };
 
 Json row_of(const std::string& file, const world::Sample& sample) {
-  Json row{{"file", file},
-           {"caption", sample.caption},
-           {"shape", sample.scene.shape},
-           {"colour", sample.scene.colour},
-           {"motion", sample.scene.motion},
-           {"background", sample.scene.background}};
-  if (!sample.scene.size.empty()) row["size"] = sample.scene.size;
-  return row;
+  Json objects = Json::array();
+  for (const world::Object& object : sample.scene.objects) {
+    objects.push_back({{"shape", object.shape}, {"colour", object.colour}, {"motion", object.motion}});
+    if (!object.size.empty()) objects.back()["size"] = object.size;
+  }
+  return {{"file", file}, {"caption", sample.caption}, {"objects", objects}, {"background", sample.scene.background}};
 }
 
 int shapes(Options& o, Context& context) {

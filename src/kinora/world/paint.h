@@ -9,7 +9,7 @@
 
 namespace kinora::world {
 
-/// An object as it stands in one frame.
+/// An object as it stands in one frame: its middle (centre of mass), its radius and its clockwise angle in radians.
 struct Figure {
   const ShapeRow* shape;
   Rgb rgb;

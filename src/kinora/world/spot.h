@@ -10,15 +10,15 @@
 
 namespace kinora::world {
 
-using Mask = std::vector<uint8_t>;  ///< [H, W], 0 or 1
-
-/// The object of one frame; the mask is empty where there is none.
+/// One connected thing that differs from the backdrop, its holes filled; the mask [height, width] of 0 and 1 is of its
+/// own box within the picture. No mask: nothing.
 struct Spot {
-  Mask mask;
+  int64_t left = 0, top = 0, width = 0, height = 0;
+  std::vector<uint8_t> mask;
   double area = 0.0;  ///< px
   double x = 0.0;     ///< middle, px
   double y = 0.0;
-  bool single = true;  ///< no other component of notable size
+  bool empty() const { return mask.empty(); }
 };
 
 /// The background that fits a clip best.
@@ -31,7 +31,19 @@ struct Backdrop {
 
 Backdrop find_backdrop(const WorldConfig& config, const media::Frames& clip);
 
-/// The largest thing in frame `index` that differs from the backdrop, its holes filled.
-Spot find_object(const media::Frames& clip, int64_t index, const Backdrop& backdrop);
+/// The largest things in frame `index` that differ from the backdrop, at most `most`, the largest first.
+std::vector<Spot> find_spots(const media::Frames& clip, int64_t index, const Backdrop& backdrop, size_t most);
+
+/// Colours of pixels, one list a channel.
+using Pixels = std::array<std::vector<uint8_t>, 3>;
+
+/// Adds what lies within the spot's outline and its soft edge; of thin parts, what there is.
+void add_inside(Pixels& inside, const media::Frames& clip, int64_t frame, const Spot& spot);
+
+/// Of each channel; 0 where there is no pixel.
+std::array<double, 3> median_of(const Pixels& pixels);
+
+/// In levels, differences of brightness down-weighted: a dim red is still red.
+double colour_distance(const std::array<double, 3>& a, const std::array<double, 3>& b);
 
 }  // namespace kinora::world

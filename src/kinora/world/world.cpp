@@ -2,55 +2,14 @@
 
 #include <algorithm>
 #include <cmath>
-#include <map>
-#include <nlohmann/json.hpp>
-#include <set>
-#include <tuple>
+#include <utility>
 
 #include "kinora/base/error.h"
+#include "kinora/world/place.h"
 #include "kinora/world/random.h"
-#include "kinora/world/tables.h"
 
 namespace kinora::world {
 namespace {
-
-constexpr double kMarginPx = 1.5;  // between the object's box and the border: soft edges reach beyond a sharp corner
-
-// The box of one coordinate of the object's path, relative to its start.
-struct Reach {
-  double low = 0.0;
-  double high = 0.0;
-};
-
-struct Box {
-  Reach x, y;
-};
-
-Box path_box(const WorldConfig& config, const MotionRow& motion, double radius_px, double speed_px) {
-  Box box{{1e9, -1e9}, {1e9, -1e9}};
-  const auto extend = [](Reach& reach, double middle, double half) {
-    reach.low = std::min(reach.low, middle - half);
-    reach.high = std::max(reach.high, middle + half);
-  };
-  for (int64_t frame = 0; frame < config.frames; ++frame) {
-    const Pose pose = motion.pose(static_cast<double>(frame), speed_px);
-    const double half = radius_px * pose.scale + kMarginPx;
-    extend(box.x, pose.x, half);
-    extend(box.y, pose.y, half);
-  }
-  return box;
-}
-
-// Fills in what a combination leaves open.
-Scene place(const WorldConfig& config, Scene scene, const SizeRange& size, Random random) {
-  scene.size = size.name;
-  scene.radius_px = random.uniform(size.min_radius_px, size.max_radius_px);
-  scene.speed_px = random.uniform(config.min_speed_px, config.max_speed_px);
-  const Box box = path_box(config, motion_row(scene.motion), scene.radius_px, scene.speed_px);
-  scene.x_px = random.uniform(-box.x.low, static_cast<double>(config.width) - box.x.high);
-  scene.y_px = random.uniform(-box.y.low, static_cast<double>(config.height) - box.y.high);
-  return scene;
-}
 
 std::vector<Combination> combinations(const WorldConfig& config) {
   std::vector<Combination> all;
@@ -62,157 +21,75 @@ std::vector<Combination> combinations(const WorldConfig& config) {
   return all;
 }
 
+bool contains(const std::vector<Combination>& all, const Combination& one) {
+  return std::find(all.begin(), all.end(), one) != all.end();
+}
+
 std::vector<Combination> combinations(const WorldConfig& config, Split split) {
   std::vector<Combination> all = combinations(config);
   if (split == Split::any) return all;
   const std::vector<Combination> kept = held_out(config);
   if (split == Split::held_out) return kept;
-  std::erase_if(all, [&](const Combination& c) { return std::find(kept.begin(), kept.end(), c) != kept.end(); });
+  std::erase_if(all, [&](const Combination& c) { return contains(kept, c); });
   return all;
 }
 
-template <typename Find>
-void check_names(const char* kind, const std::vector<std::string>& names, Find find) {
-  if (names.empty()) throw UsageError(concat("the world needs at least one ", kind));
-  for (const auto& name : names) {
-    find(name);
-    if (std::count(names.begin(), names.end(), name) > 1)
-      throw UsageError(concat("the world lists the ", kind, " \"", name, "\" twice"));
-  }
+/// combinations(), of which there is at least one.
+std::vector<Combination> some_combinations(const WorldConfig& config, Split split) {
+  std::vector<Combination> from = combinations(config, split);
+  if (from.empty()) throw UsageError("the world has no combination in this split", "Set held_out above 0.");
+  return from;
 }
 
-void check_range(const char* what, double low, double high) {
-  if (!(low > 0.0 && low <= high && high < 1e4)) {
-    throw UsageError(concat("the world's ", what, " from ", low, " to ", high, " px is no range"),
-                     "Give two positive numbers, the smaller first.");
-  }
+const Combination& pick(const std::vector<Combination>& from, Random& random) {
+  return from[random.below(from.size())];
 }
 
-std::pair<double, double> range_of(const nlohmann::json& json, const char* key) {
-  if (!json.is_array() || json.size() != 2) throw DataError(concat("world: \"", key, "\" must be two numbers"));
-  return {json[0].get<double>(), json[1].get<double>()};
+Object object_of(const Combination& c) { return {.shape = c.shape, .colour = c.colour, .motion = c.motion}; }
+
+Scene draw_single(const WorldConfig& config, uint64_t seed, const std::vector<Combination>& from) {
+  Random random(join(seed, key_of("scene")));
+  const Combination& c = pick(from, random);
+  const std::string& background = config.backgrounds[random.below(config.backgrounds.size())];
+  const SizeRange& size = config.sizes[random.below(config.sizes.size())];
+  Random where(join(seed, key_of("place")));
+  return {{place(config, object_of(c), size, where)}, background};
 }
 
 }  // namespace
 
-void check(const WorldConfig& config) {
-  media::check_sizes(config.frames, config.height, config.width, config.fps);
-  check_names("shape", config.shapes, [](const std::string& name) { shape_row(name); });
-  check_names("colour", config.colours, [](const std::string& name) { colour_row(name); });
-  check_names("motion", config.motions, [](const std::string& name) { motion_row(name); });
-  check_names("background", config.backgrounds, [](const std::string& name) { background_row(name); });
-  check_range("speed", config.min_speed_px, config.max_speed_px);
-  if (!(config.outline_px >= 0.0 && config.outline_px < 100.0))
-    throw UsageError(concat("the world's outline of ", config.outline_px, " px cannot be"));
-  if (!(config.held_out_fraction >= 0.0 && config.held_out_fraction <= 0.5)) {
-    throw UsageError(concat("the world cannot hold out a share of ", config.held_out_fraction), "Choose 0 to 0.5.");
-  }
-  if (config.sizes.empty()) throw UsageError("the world needs at least one size");
-  std::set<std::string> names;
-  for (const SizeRange& size : config.sizes) {
-    check_range("size", size.min_radius_px, size.max_radius_px);
-    if (!names.insert(size.name).second) throw UsageError(concat("the world lists the size \"", size.name, "\" twice"));
-    for (const auto& motion : config.motions) {
-      const Box box = path_box(config, motion_row(motion), size.max_radius_px, config.max_speed_px);
-      if (box.x.high - box.x.low > static_cast<double>(config.width) ||
-          box.y.high - box.y.low > static_cast<double>(config.height)) {
-        throw UsageError(concat("an object of radius ", size.max_radius_px, " px that moves ", motion,
-                                " leaves the picture of ", config.width, "x", config.height),
-                         "Choose smaller objects, slower motions, fewer frames or larger pictures.");
-      }
-    }
-  }
-}
-
-WorldConfig world_config(const nlohmann::json& json) {
-  if (!json.is_object()) throw DataError("world: the description must be a JSON object");
-  WorldConfig config;
-  try {
-    for (const auto& [key, value] : json.items()) {
-      if (key == "height")
-        config.height = value.get<int64_t>();
-      else if (key == "width")
-        config.width = value.get<int64_t>();
-      else if (key == "frames")
-        config.frames = value.get<int64_t>();
-      else if (key == "fps")
-        config.fps = value.get<double>();
-      else if (key == "shapes")
-        config.shapes = value.get<std::vector<std::string>>();
-      else if (key == "colours")
-        config.colours = value.get<std::vector<std::string>>();
-      else if (key == "motions")
-        config.motions = value.get<std::vector<std::string>>();
-      else if (key == "backgrounds")
-        config.backgrounds = value.get<std::vector<std::string>>();
-      else if (key == "speed_px")
-        std::tie(config.min_speed_px, config.max_speed_px) = range_of(value, "speed_px");
-      else if (key == "outline_px")
-        config.outline_px = value.get<double>();
-      else if (key == "held_out")
-        config.held_out_fraction = value.get<double>();
-      else if (key == "sizes") {
-        config.sizes.clear();
-        for (const auto& size : value) {
-          const auto [low, high] = range_of(size.at("radius_px"), "radius_px");
-          config.sizes.push_back({size.value("name", std::string()), low, high});
-        }
-      } else {
-        throw DataError(concat("world: unknown key \"", key, "\""),
-                        "Known: height, width, frames, fps, shapes, colours, motions, backgrounds, sizes, speed_px, "
-                        "outline_px, held_out.");
-      }
-    }
-  } catch (const nlohmann::json::exception& error) {
-    throw DataError(concat("world: a value is of the wrong kind (", error.what(), ")"));
-  }
-  check(config);
-  return config;
-}
-
-nlohmann::json to_json(const WorldConfig& config) {
-  nlohmann::json sizes = nlohmann::json::array();
-  for (const SizeRange& size : config.sizes)
-    sizes.push_back({{"name", size.name}, {"radius_px", {size.min_radius_px, size.max_radius_px}}});
-  return {{"height", config.height},
-          {"width", config.width},
-          {"frames", config.frames},
-          {"fps", config.fps},
-          {"shapes", config.shapes},
-          {"colours", config.colours},
-          {"motions", config.motions},
-          {"backgrounds", config.backgrounds},
-          {"sizes", sizes},
-          {"speed_px", {config.min_speed_px, config.max_speed_px}},
-          {"outline_px", config.outline_px},
-          {"held_out", config.held_out_fraction}};
-}
-
 std::vector<Combination> held_out(const WorldConfig& config) {
-  std::vector<Combination> all = combinations(config);
+  const std::vector<Combination> all = combinations(config);
+  const size_t shapes = config.shapes.size(), colours = config.colours.size(), motions = config.motions.size();
   const auto want = static_cast<size_t>(std::lround(config.held_out_fraction * static_cast<double>(all.size())));
   // The order comes from the names, so a world that gains a row keeps the order of the combinations that it had.
-  std::map<uint64_t, Combination> ranked;
-  for (Combination& c : all) {
-    const uint64_t rank = key_of(c.shape + "/" + c.colour + "/" + c.motion);
-    ranked.emplace(rank, std::move(c));
-  }
+  std::vector<std::pair<uint64_t, size_t>> ranked;
+  for (size_t i = 0; i < all.size(); ++i)
+    ranked.emplace_back(key_of(all[i].shape + "/" + all[i].colour + "/" + all[i].motion), i);
+  std::sort(ranked.begin(), ranked.end());
+  // How often a value, and a pair of values, is held out.
+  std::vector<size_t> of_shape(shapes), of_colour(colours), of_motion(motions);
+  std::vector<size_t> shape_colour(shapes * colours), shape_motion(shapes * motions), colour_motion(colours * motions);
+  std::vector<bool> is_kept(all.size(), false);
   std::vector<Combination> kept;
-  std::map<std::string, size_t> uses;  // how often a value, and a pair of values, is held out
   // The caps rise only when nothing more fits under them: values are held out evenly, and pairs at most once each at
   // first.
-  for (size_t cap = 1; kept.size() < want && cap <= ranked.size(); ++cap) {
-    for (const auto& [rank, c] : ranked) {
+  for (size_t cap = 1; kept.size() < want && cap <= all.size(); ++cap) {
+    const size_t pair_cap = 1 + (cap - 1) / std::max<size_t>(1, colours + motions);
+    for (const auto& [rank, i] : ranked) {
       if (kept.size() == want) break;
-      if (std::find(kept.begin(), kept.end(), c) != kept.end()) continue;
-      const std::string pairs[] = {c.shape + "/" + c.colour, c.shape + "//" + c.motion, c.colour + "/" + c.motion};
-      const std::string values[] = {"shape " + c.shape, "colour " + c.colour, "motion " + c.motion};
-      const size_t pair_cap = 1 + (cap - 1) / std::max<size_t>(1, config.colours.size() + config.motions.size());
-      if (std::any_of(std::begin(pairs), std::end(pairs), [&](const auto& p) { return uses[p] >= pair_cap; })) continue;
-      if (std::any_of(std::begin(values), std::end(values), [&](const auto& v) { return uses[v] >= cap; })) continue;
-      for (const auto& p : pairs) ++uses[p];
-      for (const auto& v : values) ++uses[v];
-      kept.push_back(c);
+      if (is_kept[i]) continue;
+      const size_t m = i % motions, c = i / motions % colours, s = i / motions / colours;
+      size_t* const pairs[] = {&shape_colour[s * colours + c], &shape_motion[s * motions + m],
+                               &colour_motion[c * motions + m]};
+      size_t* const values[] = {&of_shape[s], &of_colour[c], &of_motion[m]};
+      const auto is_full = [](size_t most) { return [most](const size_t* uses) { return *uses >= most; }; };
+      if (std::any_of(std::begin(pairs), std::end(pairs), is_full(pair_cap))) continue;
+      if (std::any_of(std::begin(values), std::end(values), is_full(cap))) continue;
+      for (size_t* uses : pairs) ++*uses;
+      for (size_t* uses : values) ++*uses;
+      is_kept[i] = true;
+      kept.push_back(all[i]);
     }
   }
   return kept;
@@ -220,18 +97,40 @@ std::vector<Combination> held_out(const WorldConfig& config) {
 
 bool is_held_out(const WorldConfig& config, const Scene& scene) {
   const std::vector<Combination> kept = held_out(config);
-  return std::find(kept.begin(), kept.end(), Combination{scene.shape, scene.colour, scene.motion}) != kept.end();
+  return std::any_of(scene.objects.begin(), scene.objects.end(), [&](const Object& o) {
+    return contains(kept, {o.shape, o.colour, o.motion});
+  });
 }
 
 Scene draw(const WorldConfig& config, uint64_t seed, Split split) {
-  const std::vector<Combination> from = combinations(config, split);
-  if (from.empty()) throw UsageError("the world has no combination in this split", "Set held_out above 0.");
-  Random random(join(seed, key_of("scene")));
-  const Combination& c = from[random.below(from.size())];
-  const std::string& background = config.backgrounds[random.below(config.backgrounds.size())];
-  const SizeRange& size = config.sizes[random.below(config.sizes.size())];
-  return place(config, Scene{c.shape, c.colour, c.motion, background, size.name}, size,
-               Random(join(seed, key_of("place"))));
+  Random random(join(seed, key_of("number of objects")));
+  if (random.uniform() < config.pairs) return draw_pair(config, seed, split);
+  return draw_single(config, seed, some_combinations(config, split));
+}
+
+Scene draw_pair(const WorldConfig& config, uint64_t seed, Split split) {
+  constexpr int kTries = 8;
+  const std::vector<Combination> first_of = some_combinations(config, split);
+  const std::vector<Combination> second_of = combinations(config, split == Split::train ? split : Split::any);
+  const auto by_radius = [](const SizeRange& a, const SizeRange& b) { return a.max_radius_px < b.max_radius_px; };
+  const SizeRange& size = *std::min_element(config.sizes.begin(), config.sizes.end(), by_radius);
+  Random random(join(seed, key_of("pair")));
+  for (int i = 0; i < kTries; ++i) {
+    const Combination& first = pick(first_of, random);
+    std::vector<Combination> others;
+    for (const Combination& c : second_of) {
+      if (c.shape != first.shape && c.colour != first.colour) others.push_back(c);
+    }
+    if (others.empty()) continue;
+    const Combination& second = pick(others, random);
+    const std::string& background = config.backgrounds[random.below(config.backgrounds.size())];
+    if (auto both = place_apart(config, object_of(first), object_of(second), size, random)) {
+      // Which of them may be held out must not show in their order.
+      if (random.uniform() < 0.5) std::swap(both->first, both->second);
+      return {{std::move(both->first), std::move(both->second)}, background};
+    }
+  }
+  return draw_single(config, seed, first_of);
 }
 
 std::vector<Scene> every_combination(const WorldConfig& config, Split split, uint64_t seed) {
@@ -239,8 +138,8 @@ std::vector<Scene> every_combination(const WorldConfig& config, Split split, uin
   for (const Combination& c : combinations(config, split)) {
     for (const auto& background : config.backgrounds) {
       for (const SizeRange& size : config.sizes) {
-        scenes.push_back(place(config, Scene{c.shape, c.colour, c.motion, background, size.name}, size,
-                               Random(join(seed, scenes.size()))));
+        Random random(join(seed, scenes.size()));
+        scenes.push_back({{place(config, object_of(c), size, random)}, background});
       }
     }
   }

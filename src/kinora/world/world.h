@@ -1,5 +1,6 @@
-// The procedural world that the built-in model learns: scenes of one outlined object that moves over a background.
-// A WorldConfig says which rows of tables.h are in use; everything below is a pure function of it and of a seed.
+// The procedural world that the built-in model learns: scenes of one or two outlined objects that move over a
+// background. A WorldConfig says which rows of tables.h are in use; everything below is a pure function of it and of a
+// seed.
 #pragma once
 
 #include <cstdint>
@@ -32,26 +33,35 @@ struct WorldConfig {
   double max_speed_px = 2.0;
   double outline_px = 1.6;
   double held_out_fraction = 0.125;  ///< of the colour-shape-motion combinations, kept from every training draw
+  double pairs = 0.0;                ///< share of scenes with two objects
 };
 
-/// Throws UsageError unless every name is known and listed once, and every motion of the largest object fits into the
-/// frame.
+/// Throws UsageError unless every name is known and listed once, every motion of the largest object fits into the
+/// frame, and pairs, where there are any, can differ in shape and colour.
 void check(const WorldConfig& config);
 
 /// Reads the keys height, width, frames, fps, shapes, colours, motions, backgrounds, sizes ([{"name", "radius_px": [a,
-/// b]}]), speed_px [a, b], outline_px and held_out; what is absent keeps its default. Throws DataError for a key or a
-/// value that is none of these, UsageError as check() does.
+/// b]}]), speed_px [a, b], outline_px, held_out and pairs; what is absent keeps its default. Throws DataError for a key
+/// or a value that is none of these, UsageError as check() does.
 WorldConfig world_config(const nlohmann::json& json);
 /// The same keys; world_config(to_json(c)) equals c.
 nlohmann::json to_json(const WorldConfig& config);
 
-/// One clip, described. Positions are of the object's middle at frame 0.
-struct Scene {
-  std::string shape, colour, motion, background, size;
+/// Positions are of the object's middle (its centre of mass) at frame 0, the radius is its size there.
+struct Object {
+  std::string shape, colour, motion, size;
   double radius_px = 0.0;
   double x_px = 0.0;
   double y_px = 0.0;
   double speed_px = 0.0;
+  bool operator==(const Object&) const = default;
+};
+
+/// One clip, described: one or two objects. Two differ in shape and in colour, are of the smallest size, and keep a gap
+/// between them in every frame.
+struct Scene {
+  std::vector<Object> objects;
+  std::string background;
   bool operator==(const Scene&) const = default;
 };
 
@@ -64,24 +74,37 @@ struct Combination {
 
 /// The held-out combinations: a fixed choice for given names, spread so that every pair of values stays in training.
 std::vector<Combination> held_out(const WorldConfig& config);
+/// True when an object of the scene is a held-out combination.
 bool is_held_out(const WorldConfig& config, const Scene& scene);
 
-/// A random scene of the split, uniform over its combinations; the same for the same arguments everywhere.
-/// Throws UsageError where the split is empty.
+/// A random scene of the split, uniform over its combinations, with two objects in a share `pairs` of the draws; the
+/// same for the same arguments everywhere. Throws UsageError where the split is empty.
 Scene draw(const WorldConfig& config, uint64_t seed, Split split);
 
-/// Every combination of shape, colour, motion, background and size in the split, once, in the order of the config.
+/// A random scene of two objects: in Split::train neither is a held-out combination, in Split::held_out at least one
+/// is. Where no placement was found within some thousand tries, the scene has one object. Throws UsageError where the
+/// split is empty.
+Scene draw_pair(const WorldConfig& config, uint64_t seed, Split split);
+
+/// Every combination of shape, colour, motion, background and size in the split, once, in the order of the config; one
+/// object each.
 std::vector<Scene> every_combination(const WorldConfig& config, Split split, uint64_t seed = 0);
 
 /// The clip of the scene, [frames, height, width, 3].
 media::Frames render(const WorldConfig& config, const Scene& scene);
 
-/// A caption in lower case, one of many phrasings; says shape, colour, motion and background (and size where it has a
-/// name).
+/// A caption in lower case, one of many phrasings. It says shape, colour and motion of each object and the background,
+/// and, in most captions, the size where that has a name.
 std::string caption(const Scene& scene, uint64_t seed);
+
+/// The scene as far as its caption tells it: sizes that the caption does not name are empty.
+Scene as_told(Scene scene, const std::string& caption);
 
 /// Every word that captions of this world can hold, sorted, each once.
 std::vector<std::string> vocabulary(const WorldConfig& config);
+
+/// An upper bound of the words in a caption of this world.
+int64_t longest_caption(const WorldConfig& config);
 
 /// A tokenizer.json (Unigram, Metaspace, T5's layout) for the vocabulary: <pad> 0, </s> 1 (appended), <unk> 2, then
 /// U+2581, whole words with a leading U+2581, and single characters into which an unknown word falls apart.

@@ -1,0 +1,13 @@
+// For tests: the world that configs/shapes.json trains on, so that they measure what is shipped.
+#pragma once
+
+#include <nlohmann/json.hpp>
+
+#include "kinora/base/json.h"
+#include "kinora/world/world.h"
+
+namespace kinora::world {
+
+inline WorldConfig full_world() { return world_config(read_json_file("configs/shapes.json").at("world")); }
+
+}  // namespace kinora::world
