@@ -28,6 +28,10 @@ void add_inspect(CLI::App& app, Action& action);
 void add_data(CLI::App& app, Action& action);
 void add_train(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
+void add_eval(CLI::App& app, Action& action);
+void add_plan(CLI::App& app, Action& action);
+void add_doctor(CLI::App& app, Action& action);
+void add_completion(CLI::App& app, Action& action);
 
 /// --threads: of the operators; 0: LibTorch's choice. use_threads throws UsageError below 0 or above 1024.
 void add_threads(CLI::App& command, int64_t& threads);

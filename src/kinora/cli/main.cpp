@@ -115,11 +115,15 @@ int main(int argc, char** argv) {
   app.failure_message(CLI::FailureMessage::simple);
   Action action;
   add_generate(app, action);
+  add_plan(app, action);
+  add_eval(app, action);
   add_inspect(app, action);
+  add_doctor(app, action);
   add_train(app, action);
   add_verify(app, action);
   add_data(app, action);
   add_bench(app, action);
+  add_completion(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -175,6 +175,21 @@ void require_h264() {
                       concat("install one with it (Debian: apt-get install ffmpeg), or ", kWithout));
 }
 
+std::string ffmpeg_version() {
+  require_ffmpeg();
+  ProcessOptions options;
+  options.read_output = true;
+  Process process(program("ffmpeg"), {"-version"}, options);
+  const std::string text = read_text(process);
+  constexpr std::string_view kBegin = "ffmpeg version ";
+  if (!text.starts_with(kBegin)) {
+    throw ResourceError("the program ffmpeg does not tell its version",
+                        concat("install version 5.1 or newer (Debian: apt-get install ffmpeg), or ", kWithout));
+  }
+  const size_t end = std::min(text.find_first_of(" \n", kBegin.size()), text.size());
+  return printable(text.substr(kBegin.size(), end - kBegin.size()));
+}
+
 VideoWriter::VideoWriter(const fs::path& path, int64_t height, int64_t width, const VideoOptions& options,
                          Metadata metadata)
     : height_(height), width_(width), file_((check_picture_size<UsageError>("MP4", height, width), path)) {

@@ -21,6 +21,9 @@ void require_ffmpeg();
 /// Throws ResourceError too when this ffmpeg is built without libx264. Starts it, some 50 ms: for once before work.
 void require_h264();
 
+/// "5.1.6-0+deb12u1", as the program itself says it. Throws as require_ffmpeg, and when it says something else.
+std::string ffmpeg_version();
+
 struct VideoOptions {
   double fps = 24.0;
   int crf = 18;                   ///< 0 (lossless but for the colour conversion) to 51; 18 looks like the original

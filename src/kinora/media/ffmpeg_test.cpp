@@ -195,6 +195,7 @@ TEST_F(Mp4, MissingFfmpegSaysHowToGetItAndWhatWorksWithout) {
 
 TEST_F(Mp4, AnFfmpegWithoutTheEncoderOrTooOldIsNamed) {
   require_h264();
+  EXPECT_FALSE(ffmpeg_version().empty());
   save(folder / "a.mp4", smooth_clip(1, 16, 16));
   const TempFolder programs;
   write_file(programs / "ffmpeg",
@@ -204,6 +205,7 @@ TEST_F(Mp4, AnFfmpegWithoutTheEncoderOrTooOldIsNamed) {
   std::filesystem::permissions(programs / "ffmpeg", std::filesystem::perms::owner_all);
   const PathVariable guard(programs.path().string() + ":" + std::getenv("PATH"));
   require_ffmpeg();
+  EXPECT_THROW(ffmpeg_version(), ResourceError);
   EXPECT_THROW(require_h264(), ResourceError);
   EXPECT_THROW(read_video(folder / "a.mp4"), ResourceError);
 }

@@ -141,9 +141,11 @@ uint64_t MemoryEstimate::together() const {
          std::max({text, with_scratch_denoise(denoise), with_scratch_decode(decode)});
 }
 
+uint64_t MemoryEstimate::denoise_peak() const { return transformer_weights + with_scratch_denoise(denoise); }
+uint64_t MemoryEstimate::decode_peak() const { return vae_weights + with_scratch_decode(decode); }
+
 uint64_t MemoryEstimate::one_by_one() const {
-  return output + std::max({text_weights + text, transformer_weights + with_scratch_denoise(denoise),
-                            vae_weights + with_scratch_decode(decode)});
+  return output + std::max({text_peak(), denoise_peak(), decode_peak()});
 }
 
 MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {

@@ -25,6 +25,10 @@ struct MemoryEstimate {
   uint64_t text_weights = 0, transformer_weights = 0, vae_weights = 0;
   uint64_t output = 0;  ///< frames of every clip that is kept, or of the one that waits for its writer
 
+  /// A phase with its own weights alone; with what operators take behind the ledger.
+  uint64_t text_peak() const { return text_weights + text; }
+  uint64_t denoise_peak() const;
+  uint64_t decode_peak() const;
   /// Every part loaded at once; with what operators take behind the ledger.
   uint64_t together() const;
   /// Each part's weights freed before the next is loaded.

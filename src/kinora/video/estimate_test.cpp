@@ -53,6 +53,9 @@ TEST(Estimate, CountsEveryClipThatIsKept) {
 TEST(Estimate, OnePartAtATimeTakesLess) {
   const MemoryEstimate e = estimate_memory(open_sora(), plan_of(51, 480, 854));
   EXPECT_LT(e.one_by_one(), e.together());
+  EXPECT_EQ(e.one_by_one(), e.output + std::max({e.text_peak(), e.denoise_peak(), e.decode_peak()}));
+  EXPECT_GE(e.denoise_peak(), e.transformer_weights + e.denoise);
+  EXPECT_GE(e.decode_peak(), e.vae_weights + e.decode);
 }
 
 TEST(Estimate, TooLargeNamesFewerFramesThenASmallerPicture) {

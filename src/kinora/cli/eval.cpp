@@ -1,0 +1,108 @@
+// kinora eval: how near one clip is to another, frame by frame.
+#include <iomanip>
+#include <iostream>
+#include <memory>
+
+#include "kinora/base/error.h"
+#include "kinora/base/utf8.h"
+#include "kinora/cli/command.h"
+#include "kinora/media/metrics.h"
+#include "kinora/media/output.h"
+
+namespace kinora::cli {
+namespace {
+
+constexpr const char* kPsnrFrames = "mean over frames of 20 log10(1 / sqrt(MSE)), 100 where MSE < 1e-10";
+constexpr const char* kPsnrClip = "from one MSE over the whole clip";
+constexpr const char* kSsim = "Gaussian 11x11, sigma 1.5, valid pixels; mean over pixels, channels, frames";
+
+struct Options {
+  std::string a, b;
+  bool json = false, frames = false;
+};
+
+std::string size_text(const std::string& path, const media::Frames& clip) {
+  return concat("'", printable(path, 200), "' has ", clip.frames, clip.frames == 1 ? " frame of " : " frames of ",
+                clip.width, "x", clip.height);
+}
+
+void check_same_size(const Options& o, const media::Frames& a, const media::Frames& b) {
+  if (a.frames == b.frames && a.height == b.height && a.width == b.width) return;
+  throw UsageError(concat(size_text(o.a, a), ", ", size_text(o.b, b)),
+                   "compare clips of the same number of frames, height and width");
+}
+
+Json ssim_of(const media::ClipMetrics& m, size_t frame) { return m.ssim.empty() ? Json() : Json(m.ssim[frame]); }
+
+void print_as_json(const Options& o, const media::Frames& a, const media::ClipMetrics& m) {
+  Json json{{"a", o.a},
+            {"b", o.b},
+            {"num_frames", a.frames},
+            {"height", a.height},
+            {"width", a.width},
+            {"psnr", m.psnr_mean},
+            {"psnr_clip", m.psnr_clip},
+            {"ssim", m.ssim.empty() ? Json() : Json(m.ssim_mean)},
+            {"mse", m.mse},
+            {"definitions", {{"psnr", kPsnrFrames}, {"psnr_clip", kPsnrClip}, {"ssim", kSsim}}}};
+  for (size_t f = 0; o.frames && f < m.psnr.size(); ++f)
+    json["frames"].push_back({{"frame", f}, {"psnr", m.psnr[f]}, {"ssim", ssim_of(m, f)}});
+  print_json(json);
+}
+
+void print_as_text(const Options& o, const media::Frames& a, const media::ClipMetrics& m) {
+  std::cout << std::fixed;
+  const auto decibel = [](double value) { std::cout << std::setprecision(4) << std::setw(9) << value << " dB"; };
+  const auto share = [](double value) { std::cout << std::setprecision(6) << std::setw(9) << value; };
+  for (size_t f = 0; o.frames && f < m.psnr.size(); ++f) {
+    std::cout << "frame " << std::setw(4) << f << "  PSNR ";
+    decibel(m.psnr[f]);
+    if (!m.ssim.empty()) {
+      std::cout << "  SSIM ";
+      share(m.ssim[f]);
+    }
+    std::cout << "\n";
+  }
+  std::cout << a.frames << (a.frames == 1 ? " frame of " : " frames of ") << a.width << "x" << a.height << "\nPSNR ";
+  decibel(m.psnr_mean);
+  std::cout << "  " << kPsnrFrames << "\nPSNR ";
+  decibel(m.psnr_clip);
+  std::cout << "  " << kPsnrClip << "\nSSIM ";
+  if (m.ssim.empty()) {
+    std::cout << "     none     its window of 11x11 is larger than the picture\n";
+  } else {
+    share(m.ssim_mean);
+    std::cout << "     " << kSsim << "\n";
+  }
+}
+
+int eval(const Options& o, Context& context) {
+  const auto stop_if_asked = [&context] {
+    if (context.cancel.stop_requested()) throw CancelledError();
+  };
+  const media::Frames a = media::load_clip(o.a).frames;
+  stop_if_asked();
+  const media::Frames b = media::load_clip(o.b).frames;
+  check_same_size(o, a, b);
+  const media::ClipMetrics metrics = media::compare_clips(a, b, [&](int64_t) { stop_if_asked(); });
+  if (o.json)
+    print_as_json(o, a, metrics);
+  else
+    print_as_text(o, a, metrics);
+  return 0;
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, Action& action) {
+  auto o = std::make_shared<Options>();
+  CLI::App* c = app.add_subcommand("eval", "compare two clips: PSNR and SSIM");
+  c->footer("Example: kinora eval plain.mp4 cached.mp4 --frames");
+  c->add_option("a", o->a, "an MP4, GIF or PNG, a folder of PNG, or a pattern such as out_%04d.png")->required();
+  c->add_option("b", o->b, "the other, with as many frames of the same size")->required();
+  c->add_flag("--frames", o->frames, "also a line for each frame");
+  c->add_flag("--json", o->json, "print one JSON object");
+  c->callback([o, &action] { action = [o](Context& context) { return eval(*o, context); }; });
+}
+
+}  // namespace kinora::cli

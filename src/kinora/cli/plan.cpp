@@ -1,0 +1,185 @@
+// kinora plan: what a request will take, before any of it is done. Reads configs and the headers of weights files.
+#include <array>
+#include <iomanip>
+#include <iostream>
+#include <memory>
+#include <optional>
+#include <sstream>
+#include <tuple>
+
+#include "kinora/base/error.h"
+#include "kinora/base/memory.h"
+#include "kinora/base/utf8.h"
+#include "kinora/cli/command.h"
+#include "kinora/cli/model_options.h"
+#include "kinora/cli/request_options.h"
+#include "kinora/diffusion/scheduler.h"
+#include "kinora/models/open_sora/video_vae.h"
+
+namespace kinora::cli {
+namespace {
+
+struct Options {
+  ModelOptions model;
+  RequestOptions request;
+  bool json = false;
+};
+
+/// Everything that is printed.
+struct Forecast {
+  video::Plan plan;
+  video::MemoryEstimate memory;
+  int64_t height, width;           ///< of the frames
+  std::array<int64_t, 4> latents;  ///< channels, frames, height, width
+  std::array<int64_t, 3> patches;  ///< frames, height, width
+  int64_t rows;                    ///< of a model call: clips at a time, twice with guidance
+  int64_t calls;
+  double call_flops;
+  uint64_t room;
+  std::optional<ResourceError> refusal;  ///< what `generate` would say
+
+  int64_t tokens() const { return patches[0] * patches[1] * patches[2]; }
+};
+
+Forecast forecast(const video::Pipeline& pipeline, video::Request request, at::Device device) {
+  if (request.prompts.empty()) request.prompts = {"a clip"};  // its words cost the same
+  request.keeps_clips = false;
+  const video::ModelSizes& sizes = pipeline.sizes();
+  const models::VideoVae vae(sizes.vae);
+  Forecast f{};
+  f.room = video::memory_room(request.memory, device);
+  try {
+    f.plan = pipeline.plan(request);
+  } catch (const ResourceError& error) {
+    f.refusal = error;
+    f.plan = video::make_plan(request, pipeline.folder().defaults, vae.downscale());
+    f.plan.batch = 1, f.plan.one_by_one = true;
+  }
+  f.memory = video::estimate_memory(sizes, f.plan);
+  std::tie(f.height, f.width) = pipeline.frame_size(f.plan);
+  const auto [t, h, w] = vae.latent_size({f.plan.num_frames, f.plan.height, f.plan.width});
+  f.latents = {vae.latent_channels(), t, h, w};
+  const auto& patch = sizes.transformer.patch_size;
+  for (size_t i = 0; i < 3; ++i) f.patches[i] = (f.latents[i + 1] + patch[i] - 1) / patch[i];
+  f.rows = f.plan.batch * (f.plan.is_guided() ? 2 : 1);
+  const int64_t each = f.plan.scheduler ? static_cast<int64_t>(f.plan.scheduler->timesteps().size()) : f.plan.steps;
+  const auto clips = static_cast<int64_t>(f.plan.prompts.size());
+  f.calls = (clips + f.plan.batch - 1) / f.plan.batch * each;
+  f.call_flops = models::stdit3_flops(sizes.transformer, t, h, w, sizes.transformer.model_max_length, f.rows);
+  return f;
+}
+
+struct Row {
+  const char* stage;
+  uint64_t weights, activations, peak;
+};
+
+std::array<Row, 3> rows_of(const video::MemoryEstimate& m) {
+  return {{{"text", m.text_weights, m.text, m.text_peak()},
+           {"denoise", m.transformer_weights, m.denoise, m.denoise_peak()},
+           {"decode", m.vae_weights, m.decode, m.decode_peak()}}};
+}
+
+uint64_t predicted(const Forecast& f) { return f.plan.one_by_one ? f.memory.one_by_one() : f.memory.together(); }
+
+/// "1.9 GFLOP"
+std::string human_flops(double flops) {
+  static constexpr const char* kUnits[] = {"FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"};
+  size_t unit = 0;
+  for (; flops >= 1000 && unit + 1 < std::size(kUnits); ++unit) flops /= 1000;
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(unit == 0 ? 0 : 1) << flops << " " << kUnits[unit];
+  return out.str();
+}
+
+void print_as_json(const video::Pipeline& pipeline, const Options& o, const Forecast& f) {
+  Json stages = Json::array();
+  for (const Row& row : rows_of(f.memory)) {
+    stages.push_back({{"stage", row.stage},
+                      {"weights_bytes", row.weights},
+                      {"activations_bytes", row.activations},
+                      {"peak_bytes", row.peak}});
+  }
+  print_json({{"model", pipeline.folder().name},
+              {"dtype", c10::toString(pipeline.dtype())},
+              {"device", o.model.device},
+              {"clips", f.plan.prompts.size()},
+              {"num_frames", f.plan.num_frames},
+              {"height", f.height},
+              {"width", f.width},
+              {"fps", f.plan.fps},
+              {"latents", f.latents},
+              {"tokens", f.tokens()},
+              {"steps", f.plan.steps},
+              {"guidance_scale", f.plan.guidance_scale},
+              {"batch", f.plan.batch},
+              {"rows_per_call", f.rows},
+              {"model_calls", f.calls},
+              {"flops_per_call", f.call_flops},
+              {"stages", stages},
+              {"output_bytes", f.memory.output},
+              {"one_by_one", f.plan.one_by_one},
+              {"peak_bytes", predicted(f)},
+              {"room_bytes", f.room},
+              {"fits", !f.refusal},
+              {"nearest", f.refusal ? Json(f.refusal->hint()) : Json()}});
+}
+
+void print_as_text(const video::Pipeline& pipeline, const Options& o, const Forecast& f) {
+  const auto line = [](const char* what) -> std::ostream& { return std::cout << std::left << std::setw(9) << what; };
+  const size_t clips = f.plan.prompts.size();
+  line("model") << printable(pipeline.folder().name, 200) << ", " << c10::toString(pipeline.dtype()) << " on "
+                << o.model.device << "\n";
+  line("clip") << f.plan.num_frames << (f.plan.num_frames == 1 ? " frame of " : " frames of ") << f.height << "x"
+               << f.width << ", " << f.plan.fps << " a second";
+  if (clips > 1) std::cout << "; " << clips << " clips, " << f.plan.batch << " at a time";
+  std::cout << "\n";
+  line("latents") << f.latents[0] << "x" << f.latents[1] << "x" << f.latents[2] << "x" << f.latents[3] << ", "
+                  << f.tokens() << " tokens (" << f.patches[0] << "x" << f.patches[1] << "x" << f.patches[2] << ")\n";
+  line("work") << f.plan.steps << (f.plan.steps == 1 ? " step, " : " steps, ") << f.calls << " model calls of "
+               << human_flops(f.call_flops) << " (batch " << f.plan.batch
+               << (f.plan.is_guided() ? ", twice for guidance), " : ", no guidance), ")
+               << human_flops(f.call_flops * static_cast<double>(f.calls)) << " in all\n\n";
+  const auto row = [](const std::string& name, const std::string& weights, const std::string& activations,
+                      const std::string& peak) {
+    std::cout << std::left << std::setw(9) << name << std::right << std::setw(11) << weights << std::setw(13)
+              << activations << std::setw(11) << peak << "\n";
+  };
+  row("stage", "weights", "activations", "peak");
+  for (const Row& r : rows_of(f.memory))
+    row(r.stage, human_bytes(r.weights), human_bytes(r.activations), human_bytes(r.peak));
+  row("frames", "", human_bytes(f.memory.output), "");
+  std::cout << "\n";
+  line("peak") << human_bytes(predicted(f)) << ", "
+               << (f.plan.one_by_one ? "each part's weights freed before the next is loaded"
+                                     : "all parts loaded at once")
+               << "\n";
+  line(f.refusal ? "no fit" : "fits") << human_bytes(f.room) << " of memory are there\n";
+}
+
+int plan(const Options& o, Context& context) {
+  const video::Request request = request_of(o.request);
+  const video::PipelineOptions options = pipeline_options(o.model, &context.ledger);
+  const video::Pipeline pipeline = video::Pipeline::load(options);
+  const Forecast f = forecast(pipeline, request, options.device);
+  if (o.json)
+    print_as_json(pipeline, o, f);
+  else
+    print_as_text(pipeline, o, f);
+  if (f.refusal) throw ResourceError(*f.refusal);
+  return 0;
+}
+
+}  // namespace
+
+void add_plan(CLI::App& app, Action& action) {
+  auto o = std::make_shared<Options>();
+  CLI::App* c = app.add_subcommand("plan", "say what a clip will take in memory and work, without making it");
+  c->footer("Example: kinora plan --model FOLDER --resolution 480p --aspect-ratio 9:16 --frames 4s");
+  add_request_options(*c, o->request);
+  add_model_options(*c, o->model);
+  c->add_flag("--json", o->json, "print one JSON object");
+  c->callback([o, &action] { action = [o](Context& context) { return plan(*o, context); }; });
+}
+
+}  // namespace kinora::cli

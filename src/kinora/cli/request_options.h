@@ -1,0 +1,25 @@
+// What a clip is to be, as options of a command: prompts, size, length, steps, guidance, batch, memory.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "kinora/video/request.h"
+
+namespace kinora::cli {
+
+struct RequestOptions {
+  video::Request request;               ///< what the parser can fill by itself
+  std::vector<std::string> positional;  ///< prompts
+  std::string frames, memory;
+};
+
+/// Prompts as arguments and --prompt; --height, --width, --resolution, --aspect-ratio, --frames, --steps, --guidance-scale,
+/// --batch, --memory.
+void add_request_options(CLI::App& command, RequestOptions& options);
+
+/// Throws UsageError for a length or an amount of memory that is none. Prompts may be missing.
+video::Request request_of(const RequestOptions& options);
+
+}  // namespace kinora::cli
