@@ -42,6 +42,10 @@ Tensor RFlow::step(Trajectory& trajectory, const Tensor& velocity, const Tensor&
   return sample + velocity * ((timesteps_[call] - next) / kTrainTimesteps);
 }
 
+Tensor RFlow::clean_estimate(const Tensor& velocity, const Tensor& sample, int call) const {
+  return sample + velocity * (timesteps_.at(static_cast<size_t>(call)) / kTrainTimesteps);
+}
+
 Tensor RFlow::add_noise(const Tensor& clean, const Tensor& noise, const Tensor& timestep) const {
   Tensor t = timestep.to(clean.options()) / kTrainTimesteps;
   if (t.dim() == 1) t = t.view({-1, 1, 1, 1, 1});

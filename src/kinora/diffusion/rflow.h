@@ -27,6 +27,8 @@ class RFlow final : public Scheduler {
   /// sample + velocity (t_i - t_i+1) / 1000, the last one down to 0.
   Tensor step(Trajectory& trajectory, const Tensor& velocity, const Tensor& sample,
               c10::function_ref<Tensor()> noise) const override;
+  /// sample + velocity t / 1000: where the straight path from here ends.
+  Tensor clean_estimate(const Tensor& velocity, const Tensor& sample, int call) const override;
   /// (1 - t / 1000) clean + t / 1000 noise.
   Tensor add_noise(const Tensor& clean, const Tensor& noise, const Tensor& timestep) const override;
 

@@ -22,22 +22,34 @@ Tensor guided(Denoiser& denoiser, const Tensor& latents, const Step& step, doubl
 
 Tensor sample(Denoiser& denoiser, const Scheduler& scheduler, Tensor latents, const SampleOptions& options,
               c10::function_ref<Tensor()> noise) {
+  SampleState state{.latents = std::move(latents), .trajectory = {}, .joined = {}};
+  sample(denoiser, scheduler, state, options, noise);
+  return state.latents;
+}
+
+void sample(Denoiser& denoiser, const Scheduler& scheduler, SampleState& state, const SampleOptions& options,
+            c10::function_ref<Tensor()> noise) {
   const auto times = scheduler.timesteps();
   const int calls = static_cast<int>(times.size());
-  const auto frames = static_cast<size_t>(latents.size(0) * latents.size(2));
+  const auto frames = static_cast<size_t>(state.latents.size(0) * state.latents.size(2));
   if (!options.edit_ratio.empty() && options.edit_ratio.size() != frames) {
     throw UsageError(concat("sample: ", options.edit_ratio.size(), " edit ratios for ", frames, " latent frames"));
   }
-  std::vector<uint8_t> joined;  // frames that have been noised once
-  for (const double ratio : options.edit_ratio) joined.push_back(ratio == 1.0);
+  if (state.joined.empty()) {
+    for (const double ratio : options.edit_ratio) state.joined.push_back(ratio == 1.0);
+  }
+  if (state.trajectory.call > calls || state.joined.size() != options.edit_ratio.size())
+    throw UsageError("sample: the state to go on from is that of another run");
 
-  Trajectory trajectory;
-  while (trajectory.call < calls) {
+  Tensor& latents = state.latents;
+  while (state.trajectory.call < calls) {
     if (options.cancel.stop_requested()) throw CancelledError();
-    const int call = trajectory.call;
+    const int call = state.trajectory.call;
     Step step{.call = call, .calls = calls, .timestep = times[call], .schedule = times};
     std::vector<uint8_t> active;
     const Tensor before = latents;
+    Tensor input = latents;
+    std::vector<uint8_t> joined = state.joined;
     if (!options.edit_ratio.empty()) {
       std::vector<uint8_t> joining;
       for (size_t f = 0; f < frames; ++f) {
@@ -46,15 +58,20 @@ Tensor sample(Denoiser& denoiser, const Scheduler& scheduler, Tensor latents, co
         joined[f] = active[f];
       }
       const Tensor noised = scheduler.add_noise(latents, noise(), at::full({}, times[call], at::kDouble));
-      latents = at::where(frame_mask(joining, latents), noised, latents);
+      input = at::where(frame_mask(joining, latents), noised, latents);
       step.active_frames = active;
     }
-    const Tensor prediction = guided(denoiser, scheduler.scale_input(latents, call), step, options.guidance_scale);
-    latents = scheduler.step(trajectory, prediction, latents, noise);
-    if (!active.empty()) latents = at::where(frame_mask(active, latents), latents, before.to(latents.scalar_type()));
-    if (options.on_step) options.on_step(trajectory.call, calls, latents);
+    const Tensor prediction = guided(denoiser, scheduler.scale_input(input, call), step, options.guidance_scale);
+    // Frames that are given stay as they were.
+    const auto with_given = [&](const Tensor& made) {
+      return active.empty() ? made : at::where(frame_mask(active, made), made, before.to(made.scalar_type()));
+    };
+    if (options.on_estimate && options.estimate_every > 0 && (call + 1) % options.estimate_every == 0)
+      options.on_estimate(call + 1, calls, with_given(scheduler.clean_estimate(prediction, input, call)));
+    latents = with_given(scheduler.step(state.trajectory, prediction, input, noise));
+    state.joined = std::move(joined);
+    if (options.on_step) options.on_step(state.trajectory.call, calls, latents);
   }
-  return latents;
 }
 
 }  // namespace kinora

@@ -65,5 +65,52 @@ TEST(Sampler, WrongNumberOfEditRatiosIsAUsageError) {
   EXPECT_THROW(sample(model, RFlow(2), at::zeros({1, 1, 3, 1, 1}), {.edit_ratio = {1, 0}}, ones), UsageError);
 }
 
+TEST(Sampler, ARunThatGoesOnFromAnyCallEndsTheSame) {
+  const SampleOptions plain{.guidance_scale = 3, .edit_ratio = {1, 0, 0.5}};
+  // Noise that differs from call to call, as a generator's does; its place is the caller's to keep.
+  const auto draws_from = [](int& place) {
+    return [&place]() -> Tensor { return at::full({1, 1, 3, 1, 1}, 0.1 * ++place); };
+  };
+  Constant model;
+  int place = 0;
+  const Tensor whole = sample(model, RFlow(6), at::full({1, 1, 3, 1, 1}, 5.0), plain, draws_from(place));
+  for (int k = 1; k < 6; ++k) {
+    SampleState state{.latents = at::full({1, 1, 3, 1, 1}, 5.0), .trajectory = {}, .joined = {}};
+    std::stop_source stop;
+    SampleOptions cut = plain;
+    cut.cancel = stop.get_token();
+    cut.on_step = [&](int done, int, const Tensor&) {
+      if (done == k) stop.request_stop();
+    };
+    place = 0;
+    EXPECT_THROW(sample(model, RFlow(6), state, cut, draws_from(place)), CancelledError);
+    EXPECT_EQ(state.trajectory.call, k);
+    sample(model, RFlow(6), state, plain, draws_from(place));
+    EXPECT_TRUE(state.latents.equal(whole)) << k;
+  }
+}
+
+TEST(Sampler, AStateOfAnotherRunIsAUsageError) {
+  Constant model;
+  SampleState state{.latents = at::zeros({1, 1, 3, 1, 1}), .trajectory = {.call = 3, .history = {}}, .joined = {}};
+  EXPECT_THROW(sample(model, RFlow(2), state, {}, ones), UsageError);
+  state = {.latents = at::zeros({1, 1, 3, 1, 1}), .trajectory = {}, .joined = {1, 1}};
+  EXPECT_THROW(sample(model, RFlow(2), state, {}, ones), UsageError);
+}
+
+TEST(Sampler, EstimatesOfAStraightPathAreItsEnd) {
+  Constant model;
+  std::vector<int> seen;
+  SampleOptions options{.guidance_scale = 1, .edit_ratio = {1, 0, 1}};
+  options.estimate_every = 2;
+  options.on_estimate = [&](int done, int calls, const Tensor& clean) {
+    seen.push_back(done);
+    EXPECT_EQ(calls, 5);
+    EXPECT_TRUE(at::allclose(clean.flatten(), at::tensor({2.0, 0.0, 2.0}))) << clean;  // a velocity of 2 from 0
+  };
+  sample(model, RFlow(5), at::zeros({1, 1, 3, 1, 1}, at::kDouble), options, ones);
+  EXPECT_EQ(seen, (std::vector<int>{2, 4}));
+}
+
 }  // namespace
 }  // namespace kinora

@@ -37,6 +37,12 @@ class Scheduler {
   /// The next sample; advances the trajectory. noise() draws a standard normal tensor of the sample's shape.
   virtual Tensor step(Trajectory& trajectory, const Tensor& prediction, const Tensor& sample,
                       c10::function_ref<Tensor()> noise) const = 0;
+  /// What the method takes the clean sample to be, given the prediction at `call`: for previews. The sample itself where
+  /// a method does not say.
+  virtual Tensor clean_estimate(const Tensor& prediction, const Tensor& sample, int call) const {
+    static_cast<void>(prediction), static_cast<void>(call);
+    return sample;
+  }
   /// The clean sample brought to `timestep` (one per batch entry, [B], or one for all, []).
   virtual Tensor add_noise(const Tensor& clean, const Tensor& noise, const Tensor& timestep) const = 0;
   /// The method's own numbers by their names in the field: "sigmas" (one more than timesteps), "alphas_cumprod". For parity and plots.
