@@ -1,8 +1,11 @@
-// Runners of what lies around a model call in Open-Sora's pipeline: mask strategies and whole sampling loops.
+// Runners of what lies around a model call in Open-Sora's pipeline: references, mask strategies and whole sampling loops.
+#include <array>
+
 #include "kinora/base/error.h"
 #include "kinora/diffusion/rflow.h"
 #include "kinora/diffusion/sampler.h"
 #include "kinora/parity/runners.h"
+#include "kinora/video/conditioning.h"
 #include "kinora/video/mask_strategy.h"
 #include "kinora/video/stdit3_denoiser.h"
 
@@ -64,10 +67,24 @@ Outputs sample_rflow(const Case& c) {
   return out;
 }
 
+/// The geometry only: the resampling itself is another library's in the reference.
+Outputs resize_crop_to_fill(const Case& c) {
+  Json geometry = Json::array();
+  for (const Json& size : c.value("sizes")) {
+    const auto s = size.get<std::array<int64_t, 4>>();
+    const video::FillGeometry g = video::fill_geometry(s[0], s[1], s[2], s[3]);
+    geometry.push_back({g.height, g.width, g.top, g.left});
+  }
+  Outputs out;
+  out.values["geometry"] = geometry;
+  return out;
+}
+
 }  // namespace
 
 void add_pipeline(Registry& registry) {
   registry.add("OpenSoraPipeline", "apply_mask_strategy", apply_mask_strategy);
+  registry.add("data", "resize_crop_to_fill", resize_crop_to_fill);
   registry.add("RFLOW", "sample", sample_rflow);
 }
 

@@ -184,7 +184,7 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
 
   e.text_weights = sizes.text_bytes, e.transformer_weights = sizes.transformer_bytes, e.vae_weights = sizes.vae_bytes;
   const uint64_t clips = plan.keeps_clips ? std::max<uint64_t>(1, plan.prompts.size()) : 1;
-  e.output = clips * 3 * static_cast<uint64_t>(plan.num_frames * plan.height) * static_cast<uint64_t>(plan.width);
+  e.output = clips * 3 * static_cast<uint64_t>(plan.total_frames() * plan.height) * static_cast<uint64_t>(plan.width);
   return e;
 }
 

@@ -1,4 +1,5 @@
-// Text to video: request -> plan -> encode -> denoise -> decode -> frames, in the order of Open-Sora 1.2's pipeline.
+// Text, pictures and clips to video: request -> plan -> encode -> denoise -> decode -> frames, in the order of Open-Sora
+// 1.2's pipeline.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -15,6 +16,7 @@
 #include "kinora/media/metadata.h"
 #include "kinora/tensor/ledger.h"
 #include "kinora/video/estimate.h"
+#include "kinora/video/job.h"
 #include "kinora/video/model_folder.h"
 #include "kinora/video/request.h"
 
@@ -30,22 +32,31 @@ struct PipelineOptions {
 /// bfloat16 where the device multiplies it, else float32.
 at::ScalarType preferred_dtype(at::Device device = at::kCPU);
 
-enum class Stage { load, encode, denoise, decode };
+enum class Stage { load, encode, condition, denoise, decode };
 const char* stage_name(Stage stage);
 
 struct Hooks {
   std::function<void(Stage, int64_t done, int64_t total)>
-      on_progress;  ///< load: 0 of 1, then 1, for each part; denoise: model calls; encode, decode: texts, frames
+      on_progress;  ///< load: 0 of 1, then 1, for each part; encode: texts; condition: given clips; denoise: model calls;
+                    ///< decode: frames
   /// Receives the frames of clip `index` as they are decoded, beginning at frame `first`; the clips then come back without frames.
   std::function<void(int64_t index, media::Frames frames, int64_t first)> on_frames;
+  /// Receives what a resume needs after each model call, and once more when everything is denoised: for JobFile.
+  std::function<void(const Job& job)> on_job;
+  /// Receives a few pictures of what each clip of a group will be, from clip `first` on, after every `preview_every`
+  /// model calls; each costs the decoding of as many single frames, and the autoencoder stays in memory.
+  std::function<void(const std::vector<media::Frames>& clips, int64_t first, int done, int calls)> on_preview;
+  int64_t preview_every = 0;
   std::stop_token cancel;  ///< CancelledError within one step, or behind the part that is being loaded
 };
 
 struct Clip {
   media::Frames frames;
-  at::Tensor latents;  ///< [C, T, h, w] float32, before the decoder
+  at::Tensor latents;  ///< [C, passes * T, h, w] float32, before the decoder
   media::Metadata metadata;
 };
+
+struct Parts;
 
 class Pipeline {
  public:
@@ -63,6 +74,12 @@ class Pipeline {
   /// The request with every gap filled and every limit checked, memory too; warns of prompts that are longer than the
   /// model reads. Throws UsageError, ResourceError, DataError for the scheduler's settings.
   Plan plan(const Request& request) const;
+  /// The plan of a job that is denoised: generate() then decodes its latents and does nothing else. `memory` as in Request.
+  /// Throws DataError for a job that is not, or of a model with other latents; UsageError for a clip before or after that
+  /// is not the one it was; ResourceError.
+  Plan plan(const Job& job, uint64_t memory = 0) const;
+  /// All that decides how a clip will look, by name; what a job keeps.
+  Json settings(const Plan& plan) const;
   /// What the file of clip `index` will say.
   media::Metadata metadata(const Plan& plan, int64_t index) const;
   /// Size of the frames: the plan's, rounded down to the decoder's blocks.
@@ -70,14 +87,14 @@ class Pipeline {
 
   /// A clip for each prompt; clip i is drawn from seed + i and does not depend on the others. Throws UsageError for a
   /// plan that plan() did not make, CancelledError, DataError for weights, latents or frames that are not finite,
-  /// ResourceError.
-  std::vector<Clip> generate(const Plan& plan, const Hooks& hooks = {});
+  /// ResourceError. With a job it goes on where that one stopped, to the same bytes; UsageError for a job of other
+  /// settings, DataError for one that does not fit together.
+  std::vector<Clip> generate(const Plan& plan, const Hooks& hooks = {}, Job from = {});
   std::vector<Clip> generate(const Request& request, const Hooks& hooks = {}) { return generate(plan(request), hooks); }
 
  private:
-  struct State;
-  explicit Pipeline(std::unique_ptr<State> state);
-  std::unique_ptr<State> state_;
+  explicit Pipeline(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
 };
 
 }  // namespace kinora::video

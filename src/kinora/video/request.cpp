@@ -4,6 +4,7 @@
 #include <random>
 
 #include "kinora/base/error.h"
+#include "kinora/base/utf8.h"
 #include "kinora/text/prompt_cleaning.h"
 #include "kinora/text/unicode.h"
 #include "kinora/video/tables.h"
@@ -11,7 +12,8 @@
 namespace kinora::video {
 namespace {
 
-constexpr int64_t kMostPixels = 16384, kMostFrames = 65536, kMostSteps = 10000, kMostClips = 4096;
+constexpr int64_t kMostPixels = 16384, kMostFrames = 65536, kMostSteps = 10000, kMostClips = 4096, kMostLoops = 1024;
+constexpr double kMostEdit = 0.99;  // at 1 frames would begin as they are given, taken for noise
 constexpr double kMostGuidance = 1000, kLeastFps = 0.01, kMostFps = 1000;
 constexpr int64_t kMostAtOnce = 8;
 constexpr uint64_t kRandomSeeds = 1'000'000;
@@ -23,21 +25,44 @@ Number in_range(const std::string& what, Number value, Number low, Number high) 
   return value;
 }
 
-std::string prepared(const std::string& prompt, const Request& request, const Defaults& defaults) {
+/// The text of each loop, and what the JSON suffix asks for; both are Open-Sora's.
+text::PromptSegments prepared(const std::string& prompt, const Request& request, const Defaults& defaults,
+                              text::PromptWithReferences& suffix) {
   text::check_prompt(prompt);
-  if (defaults.plain_prompt) return prompt;
-  const text::PromptWithReferences parts = text::split_json_suffix(prompt);
-  if (!parts.reference_path.empty() || !parts.mask_strategy.empty()) {
-    throw UsageError("a prompt with reference_path or mask_strategy asks for a reference clip",
-                     "this version makes clips from text alone");
+  if (defaults.plain_prompt) return text::PromptSegments::split(prompt);
+  suffix = text::split_json_suffix(prompt);
+  return text::PromptSegments::split(
+      text::prepare_open_sora_prompt(suffix.prompt, request.scores.value_or(text::PromptScores{})));
+}
+
+Given given_of(const Request& request, const text::PromptWithReferences& suffix, int64_t passes) {
+  Given given{request.references, {}};
+  for (ReferencePtr& reference : load_references(suffix.reference_path))
+    given.references.push_back(std::move(reference));
+  const std::string& strategy = suffix.mask_strategy.empty() ? request.mask_strategy : suffix.mask_strategy;
+  given.strategy = text::parse_mask_strategy(strategy);
+  if (strategy.empty() && !given.references.empty()) given.strategy = {text::MaskGroup{}};
+  const auto references = static_cast<int64_t>(given.references.size());
+  for (const text::MaskGroup& group : given.strategy) {
+    if (group.reference < 0 || group.reference >= references) {
+      throw UsageError(concat("the mask strategy \"", printable(strategy), "\" takes reference ", group.reference, " of ",
+                              references),
+                       "references count from 0; name their files with --reference");
+    }
+    if (group.loop < 0 || group.loop >= passes) {
+      throw UsageError(concat("the mask strategy \"", printable(strategy), "\" speaks of loop ", group.loop, " of ", passes),
+                       "loops count from 0; ask for more with --loops");
+    }
+    in_range("the edit ratio of a mask strategy", group.edit_ratio, 0.0, 1.0);
   }
-  const std::string all = text::prepare_open_sora_prompt(parts.prompt, request.scores.value_or(text::PromptScores{}));
-  const text::PromptSegments segments = text::PromptSegments::split(all);
-  if (segments.texts.size() > 1) {
-    throw UsageError("a prompt with several segments asks for a clip that is made longer loop by loop",
-                     "this version makes clips of one text: leave \"|0|\" and what follows the first text out");
-  }
-  return segments.at(0);
+  return given;
+}
+
+void check_segments(const text::PromptSegments& segments, int64_t passes) {
+  if (segments.loops.empty() || segments.loops.back() < passes) return;
+  throw UsageError(concat("the prompt has a text from loop ", segments.loops.back(), " on, and the clip is made in ", passes,
+                          passes == 1 ? " loop" : " loops"),
+                   concat("loops count from 0: ask for --loops ", segments.loops.back() + 1, ", or leave that text out"));
 }
 
 void choose_size(Plan& plan, const Request& request, const Defaults& defaults) {
@@ -83,9 +108,21 @@ Plan make_plan(const Request& request, const Defaults& defaults, int64_t least_s
     throw UsageError("this model takes prompts as they are, without scores",
                      "leave --aes, --flow and --camera-motion out, or write them into the prompt");
   }
+  plan.loops = in_range("the number of loops", request.loops, int64_t{1}, kMostLoops);
+  plan.seamless = request.seamless, plan.before = request.before, plan.after = request.after;
+  if (plan.seamless && plan.after) {
+    throw UsageError("a clip that leads to another cannot lead back to its own beginning",
+                     "leave --seamless or the clip after it out");
+  }
+  if (request.condition_frames)
+    plan.condition_frames = in_range("the number of condition frames", *request.condition_frames, int64_t{1}, kMostFrames);
+  plan.condition_edit = in_range("the edit ratio of condition frames", request.condition_edit, 0.0, kMostEdit);
   for (const std::string& prompt : request.prompts) {
+    text::PromptWithReferences suffix;
     plan.prompts.push_back(prompt);
-    plan.texts.push_back(prepared(prompt, request, defaults));
+    plan.texts.push_back(prepared(prompt, request, defaults, suffix));
+    check_segments(plan.texts.back(), plan.passes());
+    plan.given.push_back(given_of(request, suffix, plan.passes()));
   }
   if (request.negative_prompt) {
     text::check_text(*request.negative_prompt, "negative prompt");  // may be empty
@@ -106,6 +143,13 @@ Plan make_plan(const Request& request, const Defaults& defaults, int64_t least_s
   plan.batch = in_range("the batch", request.batch, int64_t{0}, kMostClips);
   if (plan.batch == 0) plan.batch = std::min<int64_t>(kMostAtOnce, static_cast<int64_t>(plan.prompts.size()));
   return plan;
+}
+
+int64_t Plan::total_frames() const {
+  int64_t total = (before ? before->frames.frames : 0) + (after ? after->frames.frames : 0);
+  for (int64_t pass = 0; pass < passes(); ++pass)
+    total += std::max<int64_t>(1, num_frames - (has_head(pass) ? head.frames : 0) - (has_tail(pass) ? tail.frames : 0));
+  return total;
 }
 
 }  // namespace kinora::video

@@ -9,6 +9,7 @@
 
 #include "kinora/base/json.h"
 #include "kinora/text/prompt.h"
+#include "kinora/video/conditioning.h"
 
 namespace kinora {
 class Scheduler;
@@ -28,6 +29,13 @@ struct Request {
   std::optional<uint64_t> seed;              ///< none: drawn from 0 .. 10^6; clip i has seed + i
   std::optional<double> fps;                 ///< told to the model and kept in the file
   std::optional<text::PromptScores> scores;  ///< Open-Sora's suffixes
+  std::vector<ReferencePtr> references;      ///< of every prompt, before those that its JSON suffix names
+  std::string mask_strategy;                 ///< text/prompt.h; empty: the first reference's picture at frame 0
+  ReferencePtr before, after;                ///< clips that the new frames go on from, and lead to
+  int64_t loops = 1;                         ///< passes of the model, each going on from the frames before it
+  bool seamless = false;                     ///< one pass more, from the end back to the beginning
+  std::optional<int64_t> condition_frames;   ///< that a pass is given at an end; rounded down to whole latent frames
+  double condition_edit = 0;                 ///< their edit ratio below 1: 0 keeps them, more lets them change
   int64_t batch = 0;                         ///< clips at a time; 0: what fits into the memory, at most 8
   uint64_t memory = 0;                       ///< resident bytes of the process at most; 0: what the machine has
   bool keeps_clips = true;                   ///< until the last is made; false where Hooks::on_frames takes them
@@ -43,26 +51,48 @@ struct Defaults {
   static Defaults from_json(const Json& json, const std::string& what);
 };
 
-/// A request with nothing open.
+/// What one clip is given.
+struct Given {
+  std::vector<ReferencePtr> references;
+  std::vector<text::MaskGroup> strategy;
+};
+
+/// A request with nothing open. The clip is made in passes of num_frames; where a pass meets another, or a clip that is
+/// there, it is given `head` or `tail` of it, which the result holds once.
 struct Plan {
-  std::vector<std::string> prompts;  ///< as the user wrote them
-  std::vector<std::string> texts;    ///< as the text encoder gets them
+  std::vector<std::string> prompts;         ///< as the user wrote them
+  std::vector<text::PromptSegments> texts;  ///< as the text encoder gets them
   std::optional<std::string> negative_text;
   int64_t height, width, num_frames, steps;
   double guidance_scale, fps;
   uint64_t seed;
   int64_t batch;
+  std::vector<Given> given;  ///< for each prompt
+  ReferencePtr before, after;
+  int64_t loops = 1;
+  bool seamless = false;
+  std::optional<int64_t> condition_frames;
+  double condition_edit = 0;
+  Span head, tail;  ///< set by Pipeline::plan
   bool keeps_clips = true;
+  bool is_decode_only = false;                 ///< of a job that is denoised
   bool one_by_one = false;                     ///< weights of one part in memory at a time
   std::shared_ptr<const Scheduler> scheduler;  ///< made by Pipeline::plan
 
+  int64_t passes() const { return loops + (seamless ? 1 : 0); }
+  bool has_head(int64_t pass) const { return pass > 0 || before; }
+  bool has_tail(int64_t pass) const { return pass + 1 == passes() && (seamless || after); }
+  /// Frames of the result: of `before`, what each pass adds, of `after`.
+  int64_t total_frames() const;
   bool is_guided() const { return guidance_scale != 1.0; }
   /// Frame rate as Open-Sora tells it to the model: 120 stands for a picture.
   double model_fps() const { return num_frames == 1 ? 120.0 : fps; }
 };
 
 /// Throws UsageError, which names what would work, for prompts that are none, sizes that are not positive or smaller than
-/// `least_side` pixels, less than one frame or step, numbers that are not finite, and scores for a model of plain prompts.
+/// `least_side` pixels, less than one frame or step, numbers that are not finite, scores for a model of plain prompts, and
+/// references, mask strategies, segments and loops that do not fit one another; and as load_reference for the files that
+/// a prompt's JSON suffix names.
 Plan make_plan(const Request& request, const Defaults& defaults, int64_t least_side = 1);
 
 }  // namespace kinora::video

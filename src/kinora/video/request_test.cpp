@@ -25,12 +25,12 @@ TEST(Request, WhatIsLeftOutComesFromTheDefaults) {
   EXPECT_EQ(plan.steps, 20);
   EXPECT_EQ(plan.guidance_scale, 3);
   EXPECT_EQ(plan.fps, 8);
-  EXPECT_EQ(plan.texts, plan.prompts);
+  EXPECT_EQ(plan.texts[0].texts, plan.prompts);
 }
 
 TEST(Request, OpenSoraPromptsAreCleanedAndGetAScore) {
   const Plan plan = make_plan(red_ball(), {});
-  EXPECT_NE(plan.texts[0].find("aesthetic score: 6.5"), std::string::npos);
+  EXPECT_NE(plan.texts[0].at(0).find("aesthetic score: 6.5"), std::string::npos);
   EXPECT_EQ(plan.prompts[0], "a red ball");
 }
 
@@ -109,6 +109,68 @@ TEST(Request, BadPromptsAreUsageErrors) {
   } catch (const UsageError& error) {
     EXPECT_STREQ(error.what(), "the negative prompt is not valid UTF-8 at byte 0");
   }
+}
+
+ReferencePtr black(int64_t frames) {
+  return std::make_shared<Reference>(Reference{"black", media::make_frames(frames, 8, 8, 8)});
+}
+
+TEST(Request, SegmentsAreTextsOfLoops) {
+  Request request;
+  request.prompts = {"|0|a red ball|2|a blue ball"};
+  request.loops = 3;
+  const Plan plan = make_plan(request, {});
+  EXPECT_EQ(plan.passes(), 3);
+  EXPECT_EQ(plan.texts[0].at(1).substr(0, 10), "a red ball");
+  EXPECT_EQ(plan.texts[0].at(2).substr(0, 11), "a blue ball");
+  request.loops = 2;
+  EXPECT_THROW(make_plan(request, {}), UsageError);
+  request.seamless = true;  // the way back is a loop too
+  EXPECT_EQ(make_plan(request, {}).passes(), 3);
+}
+
+TEST(Request, AReferenceStandsAtTheBeginningUnlessAStrategySaysOtherwise) {
+  Request request = red_ball();
+  request.references = {black(1), black(3)};
+  Plan plan = make_plan(request, {});
+  ASSERT_EQ(plan.given[0].strategy.size(), 1u);
+  EXPECT_EQ(plan.given[0].strategy[0].target_start, 0);
+  EXPECT_EQ(plan.given[0].strategy[0].length, 1);
+  request.mask_strategy = "0,1,0,-2,2,0.5";
+  plan = make_plan(request, {});
+  EXPECT_EQ(plan.given[0].strategy[0].reference, 1);
+  EXPECT_EQ(plan.given[0].strategy[0].edit_ratio, 0.5);
+  for (const char* bad : {"0,2", "1", "0,-1", "0,0,0,0,1,2", "zero"}) {
+    request.mask_strategy = bad;
+    EXPECT_THROW(make_plan(request, {}), UsageError) << bad;
+  }
+  request.references.clear();
+  request.mask_strategy = "0";
+  EXPECT_THROW(make_plan(request, {}), UsageError);
+}
+
+TEST(Request, WaysThatDoNotFitOneAnotherAreUsageErrors) {
+  const auto refused = [](const auto& change) {
+    Request request = red_ball();
+    change(request);
+    EXPECT_THROW(make_plan(request, {}), UsageError);
+  };
+  refused([](Request& r) { r.loops = 0; });
+  refused([](Request& r) { r.condition_frames = 0; });
+  refused([](Request& r) { r.condition_edit = 1.5; });
+  refused([](Request& r) { r.seamless = true, r.after = black(9); });
+}
+
+TEST(Request, TheResultHoldsWhatPassesShareOnce) {
+  Request request = red_ball();
+  request.num_frames = 20, request.loops = 3, request.before = black(7), request.after = black(4);
+  Plan plan = make_plan(request, {});
+  plan.head = {5, 2}, plan.tail = {4, 1};
+  EXPECT_EQ(plan.total_frames(), 7 + 15 + 15 + (20 - 5 - 4) + 4);
+  request.before = request.after = nullptr, request.loops = 1, request.seamless = true;
+  plan = make_plan(request, {});
+  plan.head = {5, 2}, plan.tail = {4, 1};
+  EXPECT_EQ(plan.total_frames(), 20 + (20 - 5 - 4));
 }
 
 TEST(Request, DefaultsOfAFileAreChecked) {

@@ -1,0 +1,141 @@
+#include "kinora/video/parts.h"
+
+#include <algorithm>
+#include <set>
+
+#include "kinora/base/error.h"
+#include "kinora/base/file.h"
+#include "kinora/base/log.h"
+#include "kinora/base/utf8.h"
+#include "kinora/tensor/allocator.h"
+
+namespace kinora::video {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr size_t kSampledBytes = 256;  // of each tensor, for a fingerprint
+
+uint64_t bytes_of(const Params& params, at::ScalarType dtype) {
+  return static_cast<uint64_t>(params.num_elements()) * static_cast<uint64_t>(c10::elementSize(dtype));
+}
+
+/// A whole T5 holds a decoder that nobody asks for.
+std::vector<std::string> decoder_names(const fs::path& folder) {
+  std::vector<std::string> names;
+  const Checkpoint checkpoint(folder);
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    if (name.starts_with("decoder.") || name == "lm_head.weight") names.push_back(name);
+  }
+  return names;
+}
+
+}  // namespace
+
+Part::Part(const Params& parameters, const fs::path& folder, const kinora::LoadOptions& load_options)
+    : params(&parameters), checkpoint(folder), options(load_options) {
+  check_weights(*params, checkpoint, options);
+}
+
+ResidentWeights& Part::loaded() {
+  if (!weights) {
+    const CountAs counted(MemoryKind::weights);
+    weights = load_weights(*params, checkpoint, options);
+  }
+  return *weights;
+}
+
+uint32_t Part::fingerprint() const {
+  uint32_t sum = 0;
+  for (const auto& [name, tensor] : checkpoint.tensors()) {
+    const auto bytes = tensor.bytes();
+    sum = crc32(std::as_bytes(std::span(name)), sum);
+    sum = crc32(bytes.subspan(bytes.size() / 2).first(std::min(kSampledBytes, bytes.size() - bytes.size() / 2)), sum);
+  }
+  return sum;
+}
+
+Parts::Parts(const PipelineOptions& options, ModelFolder found)
+    : folder(std::move(found)),
+      dtype(options.dtype.value_or(preferred_dtype(options.device))),
+      device(options.device),
+      tokenizer(text::Tokenizer::load(folder.tokenizer)),
+      encoder(text::T5Config::from_json(read_json_file(folder.text_encoder / "config.json"),
+                                        (folder.text_encoder / "config.json").string())),
+      transformer(models::STDiT3Config::from_json(read_config(folder.transformer, "STDiT3"),
+                                                  (folder.transformer / "config.json").string())),
+      vae(models::VideoVaeConfig::from_json(read_config(folder.vae, "VideoAutoencoderPipeline"),
+                                            (folder.vae / "config.json").string())),
+      text_part(encoder.params(), folder.text_encoder, load_options(options, decoder_names(folder.text_encoder))),
+      transformer_part(transformer.params(), folder.transformer, load_options(options, {})),
+      vae_part(vae.params(), folder.vae, load_options(options, {})) {
+  check_parts_fit();
+  sizes = {.transformer = transformer.config(),
+           .vae = vae.config(),
+           .text_encoder = encoder.config(),
+           .transformer_bytes = bytes_of(transformer.params(), dtype),
+           .vae_bytes = bytes_of(vae.params(), dtype),
+           .text_bytes = bytes_of(encoder.params(), dtype),
+           .element_bytes = static_cast<uint64_t>(c10::elementSize(dtype))};
+}
+
+kinora::LoadOptions Parts::load_options(const PipelineOptions& options, std::vector<std::string> surplus) const {
+  return {.dtype = dtype, .device = device, .prefix = {}, .surplus = std::move(surplus), .ledger = options.ledger};
+}
+
+void Parts::check_parts_fit() const {
+  const auto refuse = [](const char* what, int64_t a, int64_t b) {
+    throw DataError(concat("the parts are not of one model: ", what, " ", a, " and ", b),
+                    "take all parts from the same release");
+  };
+  // STDiT3 predicts data - noise along straight paths; another method would make nothing of it, without an error.
+  if (folder.scheduler != "RFLOW") {
+    throw UsageError(concat("the scheduler \"", printable(folder.scheduler), "\" does not fit STDiT3"),
+                     "OpenSoraPipeline works with RFLOW");
+  }
+  const auto& pictures = vae.config().spatial;
+  if (pictures.in_channels != 3 || pictures.out_channels != 3) {
+    throw DataError(
+        concat("the autoencoder takes ", pictures.in_channels, " channels and gives ", pictures.out_channels),
+        "a model of RGB pictures has 3 and 3");
+  }
+  const auto& config = transformer.config();
+  if (config.caption_channels != encoder.config().d_model)
+    refuse("caption width of the transformer and the text encoder", config.caption_channels,
+           encoder.config().d_model);
+  if (config.in_channels != vae.latent_channels())
+    refuse("latent channels of the transformer and the autoencoder", config.in_channels, vae.latent_channels());
+  if (tokenizer.vocab_size() > encoder.config().vocab_size)
+    refuse("vocabulary of the tokenizer and the text encoder", tokenizer.vocab_size(), encoder.config().vocab_size);
+}
+
+ResidentWeights& Parts::loaded(Part& part, const Hooks& hooks) {
+  if (part.weights) return *part.weights;
+  if (hooks.cancel.stop_requested()) throw CancelledError();
+  if (hooks.on_progress) hooks.on_progress(Stage::load, 0, 1);
+  ResidentWeights& weights = part.loaded();
+  if (hooks.on_progress) hooks.on_progress(Stage::load, 1, 1);
+  if (hooks.cancel.stop_requested()) throw CancelledError();
+  return weights;
+}
+
+void Parts::keep_only(const Part* kept) {
+  for (Part* part : {&text_part, &transformer_part, &vae_part}) {
+    if (part != kept) part->weights.reset();
+  }
+}
+
+void Parts::warn_of_long_texts(const Plan& plan) const {
+  const int64_t most = transformer.config().model_max_length;
+  std::set<std::string> texts;
+  for (const text::PromptSegments& segments : plan.texts) texts.insert(segments.texts.begin(), segments.texts.end());
+  if (plan.negative_text && plan.is_guided()) texts.insert(*plan.negative_text);
+  for (const std::string& text : texts) {
+    const auto tokens = static_cast<int64_t>(tokenizer.encode(text).ids.size());
+    if (tokens > most)
+      log_warn(concat("the prompt \"", printable(text, 40), "\" has ", tokens, " tokens; the model reads ", most,
+                      ", the last ", tokens - most, " are dropped"));
+  }
+}
+
+}  // namespace kinora::video

@@ -1,0 +1,57 @@
+// The four parts of a model behind one pipeline: configs and tensor names are checked when they are made, weights are
+// read when a stage first needs them and can be let go of between stages.
+#pragma once
+
+#include <optional>
+
+#include "kinora/models/open_sora/stdit3.h"
+#include "kinora/models/open_sora/video_vae.h"
+#include "kinora/nn/load.h"
+#include "kinora/tensor/checkpoint.h"
+#include "kinora/text/t5.h"
+#include "kinora/text/tokenizer.h"
+#include "kinora/video/pipeline.h"
+
+namespace kinora::video {
+
+/// A part's weights: checked when it is made, read when they are first needed.
+struct Part {
+  /// Throws as check_weights.
+  Part(const Params& parameters, const std::filesystem::path& folder, const kinora::LoadOptions& load_options);
+  ResidentWeights& loaded();
+  /// CRC-32 over some bytes of every tensor: tells one training from another without reading it all.
+  uint32_t fingerprint() const;
+
+  const Params* params;
+  Checkpoint checkpoint;
+  kinora::LoadOptions options;
+  std::optional<ResidentWeights> weights;
+};
+
+struct Parts {
+  /// Throws as Pipeline::load.
+  Parts(const PipelineOptions& options, ModelFolder found);
+
+  /// The part's weights, read now if nobody needed them before. Reading one cannot be stopped; CancelledError behind it.
+  ResidentWeights& loaded(Part& part, const Hooks& hooks);
+  /// Where all do not fit at once: lets go of every part but `kept`.
+  void keep_only(const Part* kept);
+  /// A warning for each text that is longer than the model reads.
+  void warn_of_long_texts(const Plan& plan) const;
+
+  ModelFolder folder;
+  at::ScalarType dtype;
+  at::Device device;
+  text::Tokenizer tokenizer;
+  text::T5Encoder encoder;
+  models::STDiT3 transformer;
+  models::VideoVae vae;
+  Part text_part, transformer_part, vae_part;
+  ModelSizes sizes;
+
+ private:
+  kinora::LoadOptions load_options(const PipelineOptions& options, std::vector<std::string> surplus) const;
+  void check_parts_fit() const;
+};
+
+}  // namespace kinora::video
