@@ -307,6 +307,7 @@ class Tools(unittest.TestCase):
         (self.work / "sub").mkdir()
         self.refused(2, "inspect", ".", says=["2 .txt", "1 .jpg", "model_index.json"])
         self.refused(2, "inspect", "sub", says="nothing")
+        self.refused(2, "inspect", MODEL.parent, says=["1 folder", str(MODEL)])
         self.refused(2, "inspect", "nowhere", says="nowhere")
         self.refused(65, "inspect", "a.txt", says="a.txt")
         (self.work / "sub" / "pytorch_model.bin").write_bytes(b"\x80\x02")

@@ -64,7 +64,7 @@ Forecast forecast(const video::Pipeline& pipeline, video::Request request, at::D
   f.rows = f.plan.batch * (f.plan.is_guided() ? 2 : 1);
   const int64_t each = f.plan.scheduler ? static_cast<int64_t>(f.plan.scheduler->timesteps().size()) : f.plan.steps;
   const auto clips = static_cast<int64_t>(f.plan.prompts.size());
-  f.calls = (clips + f.plan.batch - 1) / f.plan.batch * each;
+  f.calls = (clips + f.plan.batch - 1) / f.plan.batch * each * f.plan.passes();
   f.call_flops = models::stdit3_flops(sizes.transformer, t, h, w, sizes.transformer.model_max_length, f.rows);
   return f;
 }
