@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kinora/base/error.h"
+#include "kinora/ops/fused_attention.h"
 #include "kinora/ops/fused_backward.h"
 #include "kinora/ops/fused_cpu.h"
 #include "kinora/ops/norm.h"
@@ -39,8 +40,11 @@ Tensor attention_reference(const Tensor& q, const Tensor& k, const Tensor& v, co
 
 Tensor attention_cpu(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& mask,
                      std::optional<double> scale) {
-  const MaybeTensor fused = mask ? std::nullopt : cpu::short_attention(q, k, v, scale);
-  return fused ? *fused : attention_reference(q, k, v, mask, scale);
+  if (mask) return attention_reference(q, k, v, mask, scale);
+  // Block attention first: packed samples take it too, and a caption's bits are the same alone.
+  if (cpu::has_block_attention(q, k, v, std::nullopt)) return cpu::block_attention(q, k, v, std::nullopt, scale);
+  if (const MaybeTensor fused = cpu::short_attention(q, k, v, scale)) return *fused;
+  return attention_reference(q, k, v, mask, scale);
 }
 
 Tensor attention_meta(const Tensor& q, const Tensor&, const Tensor& v, const MaybeTensor&, std::optional<double>) {
@@ -76,20 +80,29 @@ Tensor packed(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef
     return kAttention(q, by_sample(k), by_sample(v), std::nullopt, scale);
   }
   if (in_training(q, k, v)) return padded(q, k, v, key_lengths, scale);
-  std::vector<Tensor> rows;
+  Tensor out = q.size(3) == v.size(2) ? at::empty_like(q)  // as attention does, so that the heads merge without a copy
+                                      : q.new_empty({q.size(0), q.size(1), q.size(2), v.size(2)});
   int64_t begin = 0;
   for (int64_t b = 0; b < q.size(0); ++b) {
     const Tensor keys = k.narrow(1, begin, key_lengths[b]).unsqueeze(0),
                  values = v.narrow(1, begin, key_lengths[b]).unsqueeze(0);
-    rows.push_back(kAttention(q.narrow(0, b, 1), keys, values, std::nullopt, scale));
+    out.narrow(0, b, 1).copy_(kAttention(q.narrow(0, b, 1), keys, values, std::nullopt, scale));
     begin += key_lengths[b];
   }
-  return at::cat(rows);
+  return out;
 }
 
-Tensor packed_meta(const Tensor& q, const Tensor&, const Tensor& v, at::IntArrayRef key_lengths,
+Tensor packed_cpu(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths,
+                  std::optional<double> scale) {
+  if (!all_equal(key_lengths) && cpu::has_block_attention(q, k, v, key_lengths)) {
+    return cpu::block_attention(q, k, v, key_lengths, scale);
+  }
+  return packed<&attention_cpu>(q, k, v, key_lengths, scale);
+}
+
+Tensor packed_meta(const Tensor& q, const Tensor&, const Tensor& v, at::IntArrayRef,
                    std::optional<double>) {
-  if (all_equal(key_lengths) && q.size(3) == v.size(2)) return at::empty_like(q);
+  if (q.size(3) == v.size(2)) return at::empty_like(q);
   return q.new_empty({q.size(0), q.size(1), q.size(2), v.size(2)});
 }
 
@@ -150,20 +163,65 @@ Tensor qk_norm_rotary_meta(const Tensor& x, const MaybeTensor&, const MaybeTenso
   });
 }
 
+Tensor attention_with_grad(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& mask,
+                           std::optional<double> scale);
+Tensor packed_with_grad(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths,
+                        std::optional<double> scale);
 Tensor qk_norm_rotary_with_grad(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias, double eps,
                                 const MaybeTensor& cos, const MaybeTensor& sin);
 
 const Operator<&attention_reference, &attention_meta> attention_op(
-    "kinora::attention(Tensor q, Tensor k, Tensor v, Tensor? mask, float? scale) -> Tensor", &attention_cpu);
+    "kinora::attention(Tensor q, Tensor k, Tensor v, Tensor? mask, float? scale) -> Tensor", &attention_cpu,
+    &attention_reference, &attention_with_grad);
 const Operator<&packed<&attention_reference>, &packed_meta> packed_op(
     "kinora::attention_packed(Tensor q, Tensor k, Tensor v, int[] key_lengths, float? scale) -> Tensor",
-    &packed<&attention_cpu>);
+    &packed_cpu, &packed<&attention_reference>, &packed_with_grad);
 const Operator<&qk_norm_rotary_reference, &qk_norm_rotary_meta> qk_norm_rotary_op(
     "kinora::qk_norm_rotary(Tensor x, Tensor? weight, Tensor? bias, float eps, Tensor? cos, Tensor? sin) -> Tensor",
     &qk_norm_rotary_cpu, &qk_norm_rotary_reference, &qk_norm_rotary_with_grad);
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
+
+/// Without mask. No lengths: keys and values by sample.
+struct BlockAttentionFunction : torch::autograd::Function<BlockAttentionFunction> {
+  static Tensor forward(AutogradContext* context, const Tensor& q, const Tensor& k, const Tensor& v,
+                        const std::vector<int64_t>& key_lengths, double scale) {
+    context->save_for_backward({q, k, v});
+    context->saved_data["key_lengths"] = key_lengths;
+    context->saved_data["scale"] = scale;
+    at::AutoDispatchBelowADInplaceOrView below;
+    return key_lengths.empty() ? attention_op(q, k, v, std::nullopt, scale) : packed_op(q, k, v, key_lengths, scale);
+  }
+  static variable_list backward(AutogradContext* context, const variable_list& grads) {
+    cpu::refuse_second_backward("attention");
+    const variable_list saved = context->get_saved_variables();
+    const std::vector<int64_t> lengths = context->saved_data["key_lengths"].toIntVector();
+    const auto got = cpu::block_attention_backward(
+        grads[0], saved[0], saved[1], saved[2],
+        lengths.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(lengths),
+        context->saved_data["scale"].toDouble());
+    return {got.q, got.k, got.v, Tensor(), Tensor()};
+  }
+};
+
+double scale_of(const Tensor& q, std::optional<double> scale) {
+  return scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(3))));
+}
+
+Tensor attention_with_grad(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& mask,
+                           std::optional<double> scale) {
+  if (mask || !cpu::has_block_attention(q, k, v, std::nullopt)) return attention_reference(q, k, v, mask, scale);
+  return BlockAttentionFunction::apply(q, k, v, std::vector<int64_t>(), scale_of(q, scale));
+}
+
+Tensor packed_with_grad(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths,
+                        std::optional<double> scale) {
+  if (!cpu::has_block_attention(q, k, v, key_lengths)) {
+    return packed<&attention_reference>(q, k, v, key_lengths, scale);
+  }
+  return BlockAttentionFunction::apply(q, k, v, key_lengths.vec(), scale_of(q, scale));
+}
 
 /// Without bias.
 struct NormRotary : torch::autograd::Function<NormRotary> {

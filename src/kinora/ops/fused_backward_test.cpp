@@ -143,6 +143,28 @@ TEST(FusedBackward, NormAndRotationOfHeads) {
   }
 }
 
+TEST(FusedBackward, AttentionForOddNumbersOfQueriesAndKeys) {
+  for (const int64_t queries : {1, 3, 4, 6, 37}) {
+    for (const int64_t keys : {1, 6, 16, 17, 36, 64}) {
+      for (const int64_t d : {1, 15, 32, 64}) {
+        SCOPED_TRACE(concat(queries, " over ", keys, " width ", d));
+        expect_gradients({normal({2, queries, 3, d}, 1), normal({2, 3, keys, d}, 2), normal({2, 3, keys, d}, 3)},
+                         [](const Tensors& t) { return attention(t[0].transpose(1, 2), t[1], t[2]); });
+      }
+    }
+  }
+}
+
+TEST(FusedBackward, PackedAttentionWithEachSamplesOwnKeys) {
+  for (const auto& lengths : {std::vector<int64_t>{3, 20, 1}, std::vector<int64_t>{5, 5, 5}}) {
+    const int64_t total = lengths[0] + lengths[1] + lengths[2];
+    const Tensors in{normal({3, 9, 2, 16}, 1), normal({total, 2, 16}, 2), normal({total, 2, 16}, 3)};
+    expect_gradients(in, [&](const Tensors& t) {
+      return attention_packed(t[0].transpose(1, 2), t[1].transpose(0, 1), t[2].transpose(0, 1), lengths);
+    });
+  }
+}
+
 TEST(FusedBackward, TakesTheGradientInWhateverOrderItComes) {
   const Tensor x = normal({2, 4, 6}, 1).to(at::kFloat).requires_grad_(true);
   const Tensor y = layer_norm(x, std::nullopt, std::nullopt, std::nullopt, std::nullopt, 1e-6);
@@ -172,6 +194,8 @@ TEST(FusedBackward, RefusesToBeDifferentiated) {
   refuses(x, layer_norm(x, std::nullopt, std::nullopt, std::nullopt, std::nullopt, 1e-6));
   refuses(x, add_residual(x, x, x));
   refuses(x, activate(x, Activation::gelu_tanh));
+  const Tensor heads = x.view({1, 2, 3, 8});
+  refuses(x, attention(heads, heads, heads));
   refuses(x, qk_norm_rotary(x, at::ones({8}), std::nullopt, 1e-6, std::nullopt, std::nullopt));
 }
 

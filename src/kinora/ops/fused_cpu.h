@@ -12,7 +12,7 @@ namespace kinora::ops::cpu {
 using at::Tensor;
 using MaybeTensor = std::optional<Tensor>;
 
-/// Keys up to which short_attention is taken: one vector of scores.
+/// Keys up to which short_attention is taken: one vector of scores. Narrow heads take fused_attention.h before it.
 constexpr int64_t kShortKeys = 16;
 
 /// Each is the operator of the same name; nullopt: not for these dtypes or strides, take the reference.

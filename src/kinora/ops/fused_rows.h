@@ -99,6 +99,31 @@ struct HeadGradRows {
   float eps;
 };
 
+/// Tensors of samples, heads and rows of `width` <= kMostBlockWidth. Sample b has key_counts[b] <= kMostBlockKeys keys,
+/// its first in row key_begins[b] of those at its stride; both null: keys of them, from row 0.
+constexpr int64_t kMostBlockKeys = 64, kMostBlockWidth = 64;
+
+template <typename T>
+struct HeadTensor {
+  T* data;
+  int64_t strides[3];  // samples, heads, rows
+
+  KINORA_INLINE T* at(int64_t sample, int64_t head, int64_t row) const {
+    return data + sample * strides[0] + head * strides[1] + row * strides[2];
+  }
+};
+
+template <typename T>
+struct BlockAttention {
+  HeadTensor<const T> q, k, v;
+  HeadTensor<T> out;
+  const int64_t *key_begins, *key_counts;
+  int64_t heads, queries, keys, width;
+  float scale;
+  HeadTensor<const T> grad;  // of out; this and what follows for the backward alone
+  HeadTensor<T> of_q, of_k, of_v;
+};
+
 template <typename T>
 struct RowKernels {
   void (*layer_norm)(const LayerNormRows<T>&, float* scratch, int64_t begin, int64_t end);  // 1 row of scratch
@@ -116,6 +141,9 @@ struct RowKernels {
                                int64_t end);  // 4 rows
   void (*norm_rotary_backward_float)(const HeadGradRows<T, float>&, float* scratch, float* of_weight, int64_t begin,
                                      int64_t end);
+  /// Units are samples times heads.
+  void (*block_attention)(const BlockAttention<T>&, int64_t begin, int64_t end);
+  void (*block_attention_backward)(const BlockAttention<T>&, int64_t begin, int64_t end);
 };
 
 struct AllRowKernels {

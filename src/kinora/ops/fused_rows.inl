@@ -161,6 +161,7 @@ void short_attention(const AttentionRows<T>& a, float* scratch, int64_t begin, i
 }  // namespace
 }  // namespace kinora::ops::KINORA_SIMD
 
+#include "kinora/ops/fused_rows_attention.inl"
 #include "kinora/ops/fused_rows_backward.inl"
 
 namespace kinora::ops::KINORA_SIMD {
@@ -178,7 +179,9 @@ constexpr RowKernels<T> kernels() {
           .gelu_tanh_backward = &gelu_tanh_backward<T>,
           .residual_backward = &residual_backward<T>,
           .norm_rotary_backward = &norm_rotary_backward<T, T>,
-          .norm_rotary_backward_float = &norm_rotary_backward<T, float>};
+          .norm_rotary_backward_float = &norm_rotary_backward<T, float>,
+          .block_attention = &block_attention<T>,
+          .block_attention_backward = &block_attention_backward<T>};
 }
 
 }  // namespace

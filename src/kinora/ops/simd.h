@@ -71,14 +71,13 @@ KINORA_INLINE inline Floats first(Floats x, int64_t count) {
   return count >= kLanes ? x : select(kIndex < static_cast<int32_t>(count), x, Floats{});
 }
 
-/// In a fixed order.
+/// In a fixed order: halves onto each other.
 KINORA_INLINE inline float sum(Floats x) {
-  alignas(64) float a[kLanes];
-  store(a, x);
-  for (int half = kLanes / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) a[i] += a[i + half];
-  }
-  return a[0];
+  x += __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 0, 1, 2, 3, 4, 5, 6, 7);
+  x += __builtin_shufflevector(x, x, 4, 5, 6, 7, 0, 1, 2, 3, 12, 13, 14, 15, 8, 9, 10, 11);
+  x += __builtin_shufflevector(x, x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
+  x += __builtin_shufflevector(x, x, 1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 11, 10, 13, 12, 15, 14);
+  return x[0];
 }
 
 /// e^x to 2 units in the last place for -87 <= x <= 88; what lies outside counts as the bound. Cephes' polynomial.
