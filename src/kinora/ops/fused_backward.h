@@ -1,5 +1,5 @@
-// One pass over memory for each operator's backward on the CPU, for float32 and bfloat16. Computes in float32 and rounds
-// once. Sums over rows are taken in chunks of a fixed size, so that no bit depends on the number of threads.
+// One pass over memory for each operator's backward on the CPU, for float32 and bfloat16. Computes in float32 and
+// rounds once. Sums over rows are taken in chunks of a fixed size, so that no bit depends on the number of threads.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -15,7 +15,8 @@ using MaybeTensor = std::optional<Tensor>;
 void refuse_second_backward(const char* op);
 
 /// has_..._backward: whether the pass below takes what the operator of that name was given; else the reference.
-/// Layer norm without affine part; scale and shift are each for a run of x's rows (as [B, 1, 1, C] and [B, T, 1, C] are).
+/// Layer norm without affine part; scale and shift are each for a run of x's rows, as [B, 1, 1, C] and [B, T, 1, C]
+/// are.
 bool has_layer_norm_backward(const Tensor& x, const MaybeTensor& weight, const MaybeTensor& bias,
                              const MaybeTensor& scale, const MaybeTensor& shift);
 struct LayerNormGrads {

@@ -1,6 +1,7 @@
 // One pass over memory in place of a chain of ATen calls: what the CPU takes for float32 and bfloat16 when no gradient
-// is wanted, and where fused_backward.h has the operator's other half. Computes in float32 and rounds once, except where a step's rounding is promised (add_residual). A row's
-// bits depend on that row alone, never on the batch or the number of threads.
+// is wanted, and where fused_backward.h has the operator's other half. Computes in float32 and rounds once, except
+// where a step's rounding is promised (add_residual). A row's bits depend on that row alone, never on the batch or the
+// number of threads.
 #pragma once
 
 #include <ATen/ATen.h>

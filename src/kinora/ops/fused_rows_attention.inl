@@ -1,6 +1,6 @@
-// Attention over few keys of narrow heads, and its backward, included by fused_rows.inl: one sample's head at a time, its
-// keys in the first cache. Queries go four together, so that what is loaded of keys serves four of them; what is missing
-// of four is zeros, which give zeros.
+// Attention over few keys of narrow heads, and its backward, included by fused_rows.inl: one sample's head at a time,
+// its keys in the first cache. Queries go four together, so that what is loaded of keys serves four of them; what is
+// missing of four is zeros, which give zeros.
 
 namespace kinora::ops::KINORA_SIMD {
 namespace {

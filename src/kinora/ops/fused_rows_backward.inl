@@ -1,5 +1,5 @@
-// Backward loops for training, included by fused_rows.inl. Each computes its row's statistics again: reading x once more
-// is cheaper than keeping them.
+// Backward loops for training, included by fused_rows.inl. Each computes its row's statistics again: reading x once
+// more is cheaper than keeping them.
 
 namespace kinora::ops::KINORA_SIMD {
 namespace {

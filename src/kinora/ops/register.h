@@ -8,8 +8,9 @@
 // the reference runs and autograd records its parts, so a fused forward needs no backward of its own. Capture sees one
 // node. An operator that must not record its parts (it holds a slot, or talks to other ranks), or has a fused backward
 // (fused_backward.h), gives `with_grad`: called instead of the reference where gradients are wanted, it applies a
-// torch::autograd::Function whose forward calls the operator again below autograd. meta must tell the strides too: plans
-// for memory follow what aliases what on meta tensors, and whether a later reshape is a view or a copy depends on strides.
+// torch::autograd::Function whose forward calls the operator again below autograd. meta must tell the strides too:
+// plans for memory follow what aliases what on meta tensors, and whether a later reshape is a view or a copy depends on
+// strides.
 #pragma once
 
 #include <ATen/ATen.h>
