@@ -203,6 +203,14 @@ class Tools(unittest.TestCase):
         self.refused(2, "plan", "-m", "nowhere", says="nowhere")
         self.refused(69, "plan", "-m", MODEL, "--device", "cuda:99", says="CUDA")
 
+    # generate
+
+    def test_generate_without_a_prompt_explains_itself(self):
+        done = self.refused(2, "generate", says=["no prompt", "kinora generate \"a red ball"])
+        for words in ("--output", "--model FOLDER", "kinora plan", "--help"):
+            self.assertIn(words, done.stdout)
+        self.assertEqual(list(self.work.iterdir()), [])
+
     # doctor
 
     def test_doctor_tries_everything_once(self):

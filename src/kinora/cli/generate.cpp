@@ -10,6 +10,7 @@
 #include "kinora/base/progress.h"
 #include "kinora/base/utf8.h"
 #include "kinora/cli/command.h"
+#include "kinora/cli/generate_explained.h"
 #include "kinora/cli/model_options.h"
 #include "kinora/cli/signals.h"
 #include "kinora/media/ffmpeg.h"
@@ -127,9 +128,11 @@ video::Request complete(Options& o) {
   }
   video::Request request = o.request;
   request.prompts.insert(request.prompts.begin(), o.positional.begin(), o.positional.end());
-  if (request.prompts.empty())
+  if (request.prompts.empty()) {
+    std::cout << kGenerateExplained;
     throw UsageError("there is no prompt",
                      "say what the clip shows: kinora generate \"a red ball moves to the right on grass\"");
+  }
   for (const std::string& prompt : request.prompts) text::check_prompt(prompt);
   if (!o.frames.empty()) request.num_frames = video::num_frames_of(o.frames);
   if (o.aesthetic || o.motion || o.camera) {
