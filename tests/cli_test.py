@@ -5,6 +5,7 @@ Trains a model of a few thousand weights for two steps and works with that; noth
 """
 import json
 import os
+import random
 import resource
 import shutil
 import signal
@@ -328,6 +329,190 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(begun.returncode, 65, words)
         self.assertIn(b"cut short", words)
         self.assertEqual([p.name for p in self.work.iterdir()], ["model"])
+
+    # Every way to make a clip
+
+    def make(self, *args, code=0):
+        """generate with the tiny model, one line of JSON for each clip."""
+        done = self.run_it("generate", *args, "--model", self.model, "--json", "--threads", "1")
+        self.assertEqual(done.returncode, code, done.stderr.decode(errors="replace"))
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def write_png(self, name, width=40, height=20, frames=1):
+        """A picture from another program."""
+        subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", f"testsrc=size={width}x{height}:rate=8", "-frames:v", str(frames), name],
+                       cwd=self.work, check=True)
+        return name
+
+    def files(self):
+        return sorted(p.name for p in self.work.iterdir())
+
+    def test_a_picture_becomes_a_clip(self):
+        self.write_png("a.png")
+        first = self.make("a red ball", "--image", "a.png", "--seed", "3", "--output", "x.gif")[0]
+        self.assertEqual((first["num_frames"], first["height"], first["width"]), (9, 32, 32))
+        self.make("a red ball", "--reference", "a.png", "--mask-strategy", "0,0,0,0,1,0", "--seed", "3", "--output", "y.gif")
+        self.assertEqual((self.work / "x.gif").read_bytes().replace(b"x.gif", b""), (self.work / "y.gif").read_bytes().replace(b"y.gif", b""))
+        self.assertEqual(self.files(), ["a.png", "x.gif", "y.gif"])
+
+    def test_pictures_that_cannot_be(self):
+        (self.work / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+        (self.work / "photo.jpg").write_bytes(b"\xff\xd8\xff\xe0" + b"x" * 100)
+        (self.work / "text.png").write_bytes(b"hello")
+        self.write_png("strip.png", width=900, height=2)
+        self.write_png("huge.png", width=9000, height=8)
+        leaves = self.files()
+        for name, code, says in (("broken.png", 65, "broken.png"), ("photo.jpg", 65, "ffmpeg -i"), ("text.png", 65, "text.png"),
+                                 ("huge.png", 65, "too large"), ("strip.png", 2, "strip.png"), ("absent.png", 2, "absent.png")):
+            self.refused(code, "generate", "a", "--model", self.model, "--image", name, "--output", "x.gif", says=says, leaves=leaves)
+        self.refused(2, "generate", "a", "--model", self.model, "--mask-strategy", "0", "--output", "x.gif", says="--reference", leaves=leaves)
+
+    def test_clips_are_extended_joined_and_closed(self):
+        for name, seed in (("a.gif", 1), ("b.mp4", 2)):
+            self.assertEqual(self.make("a red ball", "--seed", str(seed), "--output", name)[0]["num_frames"], 9)
+        self.assertEqual(self.make("a red ball", "--extend", "a.gif", "--output", "x.gif")[0]["num_frames"], 9 + 9 - 1)
+        self.assertEqual(self.make("a", "--join", "a.gif", "b.mp4", "--condition-frames", "4", "--output", "y.mp4")[0]["num_frames"], 9 + 4 + 9)
+        self.assertEqual(self.make("a", "--loops", "3", "--condition-frames", "5", "--output", "z.gif")[0]["num_frames"], 9 + 4 + 4)
+        self.assertEqual(self.make("a", "--seamless", "--condition-frames", "4", "--output", "s.gif")[0]["num_frames"], 9 + 9 - 1 - 4)
+        self.assertEqual(self.make("|0|a red ball|1|a blue ball", "--loops", "2", "--output", "t.gif")[0]["num_frames"], 9 + 9 - 1)
+
+    def test_clips_that_cannot_be_extended(self):
+        self.make("a", "--frames", "3", "--output", "short.gif")
+        for args, says in ((["--extend", "short.gif", "--condition-frames", "5"], "3 frames"),
+                           (["--loops", "2", "--condition-frames", "9"], "none made"),
+                           (["--extend", "absent.gif"], "absent.gif"),
+                           (["--condition-frames", "5"], "--extend"),
+                           (["--extend", "short.gif", "--join", "short.gif", "short.gif"], "excludes"),
+                           (["--loops", "0"], "loops")):
+            self.refused(2, "generate", "a", "--model", self.model, "--output", "x.gif", *args, says=says, leaves=["short.gif"])
+        self.refused(2, "generate", "|0|a|2|b", "--model", self.model, "--loops", "2", "--output", "x.gif", says="--loops 3", leaves=["short.gif"])
+
+    def test_prompts_come_from_a_file(self):
+        (self.work / "p.txt").write_bytes(b"\xef\xbb\xbfa red ball\r\n\n   \n# not this one\n  a blue ball  \na ball")
+        lines = self.make("--prompts", "p.txt", "--seed", "7", "--output", "x.gif")
+        self.assertEqual([(line["prompt"], line["seed"], line["file"]) for line in lines],
+                         [("a red ball", 7, "x-0.gif"), ("a blue ball", 8, "x-1.gif"), ("a ball", 9, "x-2.gif")])
+
+    def test_prompt_files_that_cannot_be(self):
+        (self.work / "p.txt").write_bytes(b"a ball\n\nb\xe4ll\n")
+        self.refused(65, "generate", "--prompts", "p.txt", "--model", self.model, says="line 3", leaves=["p.txt"])
+        for empty in (b"", b"\n\n# nothing\n  \n"):
+            (self.work / "p.txt").write_bytes(empty)
+            self.refused(65, "generate", "--prompts", "p.txt", "--model", self.model, says="no prompt", leaves=["p.txt"])
+        self.refused(2, "generate", "--prompts", "absent.txt", "--model", self.model, says="absent.txt", leaves=["p.txt"])
+
+    def test_a_drawn_seed_is_reported_and_repeats(self):
+        seed = self.make("a", "--seed", "-1", "--output", "x.gif")[0]["seed"]
+        self.make("a", "--seed", str(seed), "--output", "y.gif")
+        self.assertEqual((self.work / "x.gif").read_bytes(), (self.work / "y.gif").read_bytes())
+        self.refused(2, "generate", "a", "--seed", "-2", "--model", self.model, says="-2", leaves=["x.gif", "y.gif"])
+
+    def test_latents_are_saved_and_decoded_again(self):
+        self.make("a red ball", "b", "--prompt", "a blue ball", "--seed", "3", "--save-latents", "l", "--output", "x.gif")
+        whole = [(self.work / f"x-{i}.gif").read_bytes() for i in range(3)]
+        lines = self.make("--from-latents", "l", "--output", "y.gif")
+        self.assertEqual([line["prompt"] for line in lines], ["a red ball", "b", "a blue ball"])
+        self.assertEqual([(self.work / f"y-{i}.gif").read_bytes() for i in range(3)], whole)
+        self.assertEqual(self.files(), ["l"] + [f"{name}-{i}.gif" for name in "xy" for i in range(3)])
+
+    def test_latents_that_cannot_be_decoded(self):
+        self.make("a red ball", "--save-latents", "l", "--output", "x.gif")
+        leaves = self.files()
+        whole = (self.work / "l").read_bytes()
+        (self.work / "l").write_bytes(whole[:-5])
+        self.refused(65, "generate", "--from-latents", "l", "--model", self.model, leaves=leaves)
+        (self.work / "l").write_bytes(whole[:-4] + struct.pack("<f", float("nan")))
+        self.refused(65, "generate", "--from-latents", "l", "--model", self.model, leaves=leaves)
+        (self.work / "l").write_bytes(whole)
+        self.refused(2, "generate", "a prompt", "--from-latents", "l", "--model", self.model, says="leave them out", leaves=leaves)
+        self.refused(65, "generate", "--from-latents", next((self.model / "vae").glob("*.safetensors")), "--model", self.model,
+                     says="no latents", leaves=leaves)
+        self.refused(2, "generate", "--from-latents", "absent", "--model", self.model, says="absent", leaves=leaves)
+
+    def test_a_decode_that_fails_leaves_the_latents_and_names_the_way_on(self):
+        """The disk has room for the latents, 2 x 2 x 3 x 4 numbers, and for their job, but not for 200 KB of frames."""
+        self.make("a red ball", "--seed", "3", "--frames", "65", "--height", "64", "--width", "64", "--output", "want.gif")
+        (self.work / "x.gif").write_bytes(b"the old file")
+        done = subprocess.run([PROGRAM, "generate", "a red ball", "--seed", "3", "--frames", "65", "--height", "64", "--width", "64", "--threads", "1",
+                               "--model", self.model, "--output", "x.gif"], cwd=self.work, capture_output=True,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)), timeout=300)
+        self.assertEqual(done.returncode, 69, done.stderr)
+        self.assertEqual((self.work / "x.gif").read_bytes(), b"the old file")
+        self.assertEqual(self.files(), ["want.gif", "x.gif", "x.gif.job"])
+        words = done.stderr.decode().splitlines()[-1]
+        command = words[words.index("kinora generate"):].split()
+        again = subprocess.run([PROGRAM, *command[1:], "--threads", "1"], cwd=self.work, capture_output=True, timeout=300)
+        self.assertEqual(again.returncode, 0, again.stderr)
+        self.assertEqual((self.work / "x.gif").read_bytes(), (self.work / "want.gif").read_bytes())
+        self.assertEqual(self.files(), ["want.gif", "x.gif"])
+
+    def test_a_job_killed_at_any_time_goes_on_to_the_same_bytes(self):
+        args = ["generate", "--prompt", "a red ball", "--prompt", "a blue ball", "--prompt", "a ball", "--batch", "2", "--seed", "3", "--steps", "40",
+                "--loops", "2", "--condition-edit", "0.4", "--model", self.model, "--threads", "1", "--checkpoint-every", "1", "--output"]
+        whole = self.run_it(*args, "want.gif")
+        self.assertEqual(whole.returncode, 0, whole.stderr)
+        chance = random.Random(5)
+        kills = 0
+        while True:  # each run goes on where the one before was killed
+            begun = subprocess.Popen([PROGRAM, *args, "x.gif", "--resume"], cwd=self.work, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+            try:
+                words = begun.communicate(timeout=chance.uniform(0.3, 1.5) if kills < 12 else 300)[1]
+                break
+            except subprocess.TimeoutExpired:
+                begun.kill()
+                begun.communicate()
+                kills += 1
+        self.assertEqual(begun.returncode, 0, words)
+        self.assertGreater(kills, 0)
+        for i in range(3):
+            self.assertEqual((self.work / f"x-{i}.gif").read_bytes(), (self.work / f"want-{i}.gif").read_bytes())
+        self.assertFalse((self.work / "x.gif.job").exists())
+
+    def test_a_cancelled_job_says_how_to_go_on_and_refuses_other_settings(self):
+        args = ["generate", "a red ball", "--model", self.model, "--steps", "3000", "--checkpoint-every", "1", "--output", "x.gif"]
+        begun = self.begin(*args, says=b"denoise")
+        time.sleep(0.3)
+        begun.send_signal(signal.SIGINT)
+        words = begun.communicate(timeout=60)[1]
+        self.assertEqual(begun.returncode, 130, words)
+        self.assertIn(b"--resume", words)
+        self.assertEqual(self.files(), ["x.gif.job"])
+        self.refused(2, *args, says="--resume", leaves=["x.gif.job"])
+        self.refused(2, *args, "--resume", "--guidance-scale", "2", says="guidance_scale", leaves=["x.gif.job"])
+        self.refused(2, *args, "--resume", "--seed", "2000000", says="seed", leaves=["x.gif.job"])
+        (self.work / "x.gif.job").write_bytes((self.work / "x.gif.job").read_bytes()[:-9])
+        self.refused(65, *args, "--resume", says="x.gif.job", leaves=["x.gif.job"])
+        self.refused(2, "generate", "a", "--model", self.model, "--checkpoint-every", "often", says="60s", leaves=["x.gif.job"])
+
+    def test_previews_come_and_go(self):
+        self.make("a red ball", "--preview", "2", "--keep-preview", "--output", "x.gif")
+        self.assertEqual(self.files(), ["x.gif", "x.gif.preview.png"])
+        self.assertTrue((self.work / "x.gif.preview.png").read_bytes().startswith(b"\x89PNG"))
+        self.make("a red ball", "--preview", "1", "--output", "y.gif")
+        self.assertEqual(self.files(), ["x.gif", "x.gif.preview.png", "y.gif"])
+        self.refused(2, "generate", "a", "--preview", "0", "--model", self.model, leaves=self.files())
+
+    @unittest.skipUnless(os.geteuid() == 0 and shutil.which("mount"), "needs a small disk of its own")
+    def test_a_full_disk_leaves_the_old_file(self):
+        disk = self.work / "disk"
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", disk], capture_output=True).returncode != 0:
+            self.skipTest("no tmpfs here")
+        self.addCleanup(lambda: subprocess.run(["umount", disk], check=True))
+        for room in (2_000, 20_000, 60_000, 120_000):
+            for name in ("x.gif", "x.mp4"):
+                (disk / name).write_bytes(b"the old file")
+                (disk / "filler").write_bytes(b"\0" * (256 * 1024 - 16_384 - room))
+                done = self.run_it("generate", "a red ball", "--frames", "129", "--height", "96", "--width", "96", "--steps", "2", "--model", self.model,
+                                   "--output", disk / name)
+                if done.returncode == 0:
+                    self.assertNotEqual((disk / name).read_bytes(), b"the old file")
+                else:
+                    self.assertEqual(done.returncode, 69, done.stderr)
+                    self.assertEqual((disk / name).read_bytes(), b"the old file")
+                for left in disk.iterdir():
+                    self.assertIn(left.name, ("filler", "x.gif", "x.mp4", "x.gif.job", "x.mp4.job"))
+                    left.unlink()
 
     # Ctrl-C
 

@@ -211,6 +211,11 @@ Picture decode_png(std::span<const uint8_t> bytes, std::string_view name) {
   job.bytes = bytes;
   if (bytes.size() < 8 || png_sig_cmp(bytes.data(), 0, 8) != 0) throw DataError(concat("'", name, "' is no PNG file"));
   check_chunks(bytes, name);
+  // libpng would call a picture that is too large damaged.
+  if (bytes.size() >= 24 && std::memcmp(bytes.data() + 12, "IHDR", 4) == 0) {
+    const int64_t width = png_get_uint_32(bytes.data() + 16), height = png_get_uint_32(bytes.data() + 20);
+    if (height > 0 && width > 0) check_picture_size<DataError>(concat("'", name, "'"), height, width);
+  }
   if (!run(job)) {
     if (job.out_of_memory) throw ResourceError(concat("'", name, "': not enough memory for the picture"));
     throw DataError(concat("'", name, "' is damaged or no PNG that can be read: ", job.message));

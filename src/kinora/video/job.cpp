@@ -131,9 +131,11 @@ void check_same_settings(const Json& job, const Json& request) {
   }
 }
 
-JobFile::JobFile(fs::path path, JobCadence cadence) : path_(std::move(path)), cadence_(cadence) {
-  std::error_code ignored;
-  is_written_ = fs::exists(path_, ignored);  // that of the run before, which this one goes on with
+JobFile::JobFile(fs::path path, JobCadence cadence) : path_(std::move(path)), cadence_(cadence) {}
+
+void JobFile::begin_with(const Job& job) {
+  last_ = job;
+  is_written_ = is_current_ = !path_.empty();
 }
 
 void JobFile::note(const Job& job) {
@@ -146,6 +148,7 @@ void JobFile::note(const Job& job) {
 }
 
 void JobFile::write() {
+  if (path_.empty()) return;
   try {
     write_job(path_, last_);
     is_written_ = is_current_ = true;

@@ -42,7 +42,10 @@ struct JobCadence {
 /// anything is decoded. What cannot be written is a warning: the work goes on.
 class JobFile {
  public:
+  /// An empty path: nothing is kept.
   JobFile(std::filesystem::path path, JobCadence cadence);
+  /// The job that a run goes on with is in the file already.
+  void begin_with(const Job& job);
   /// For Hooks::on_job.
   void note(const Job& job);
   /// Behind an error or a cancel: brings a file that is there up to date. Whether one is there.

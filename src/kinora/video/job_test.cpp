@@ -127,6 +127,17 @@ TEST(JobFile, IsWrittenWhenDenoisedWhateverTheCadence) {
   EXPECT_TRUE(read_job(file.path()).is_denoised);
 }
 
+TEST(JobFile, OfAJobThatGoesOnIsThereBeforeTheFirstStep) {
+  const TempFolder folder;
+  write_job(folder / "x.job", half_done());
+  JobFile file(folder / "x.job", {});
+  file.begin_with(half_done());
+  EXPECT_TRUE(file.keep());
+  JobFile none({}, {});
+  none.begin_with(half_done());
+  EXPECT_FALSE(none.keep());
+}
+
 TEST(JobFile, WhatCannotBeWrittenIsAWarning) {
   int warnings = 0;
   set_log_sink([&](LogLevel level, std::string_view) { warnings += level == LogLevel::warn; });
