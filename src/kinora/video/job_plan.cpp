@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "kinora/base/error.h"
+#include "kinora/base/log.h"
 #include "kinora/base/utf8.h"
 #include "kinora/video/stages.h"
 
@@ -168,6 +169,9 @@ Plan Pipeline::plan(const Job& job, uint64_t memory) const {
   plan.before = file_in(s, "before"), plan.after = file_in(s, "after");
   const Hooks none;
   check_job(job, {*parts_, plan, none});
+  const JsonObject weights = s.require_object("weights");
+  if (weights.int_or("vae", 0) != parts_->vae_part.fingerprint())
+    log_warn("the latents were made for an autoencoder with other weights");
   const MemoryEstimate need = estimate_memory(parts_->sizes, plan);
   const uint64_t room = memory_room(memory, parts_->device), bytes = need.output + need.decode_peak();
   if (bytes > room)

@@ -52,7 +52,7 @@ struct Hooks {
 
 struct Clip {
   media::Frames frames;
-  at::Tensor latents;  ///< [C, passes * T, h, w] float32, before the decoder
+  at::Tensor latents;  ///< [C, passes * T, h, w] float32 on the CPU, before the decoder
   media::Metadata metadata;
 };
 
@@ -76,7 +76,7 @@ class Pipeline {
   Plan plan(const Request& request) const;
   /// The plan of a job that is denoised: generate() then decodes its latents and does nothing else. `memory` as in Request.
   /// Throws DataError for a job that is not, or of a model with other latents; UsageError for a clip before or after that
-  /// is not the one it was; ResourceError.
+  /// is not the one it was; ResourceError. Warns where the autoencoder has other weights.
   Plan plan(const Job& job, uint64_t memory = 0) const;
   /// All that decides how a clip will look, by name; what a job keeps.
   Json settings(const Plan& plan) const;

@@ -172,7 +172,8 @@ void denoise(const Work& work, const Conditions& conditions, const Features& fea
   require_finite(job.state.latents, parts.dtype);
   for (int64_t b = 0; b < count; ++b) {
     Tensor& made = job.latents[first + b];
-    made = made.defined() ? at::cat({made, job.state.latents[b]}, 1) : job.state.latents[b];
+    const Tensor latents_of_pass = job.state.latents[b].cpu();
+    made = made.defined() ? at::cat({made, latents_of_pass}, 1) : latents_of_pass;
   }
   job.state = {}, job.generators.clear();
 }

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "kinora/base/error.h"
+#include "kinora/base/log.h"
 #include "kinora/media/frames_tensor.h"
 #include "kinora/media/png.h"
 #include "kinora/models/open_sora/video_vae.h"
@@ -314,6 +315,13 @@ TEST_F(WaysTest, LatentsOfAnotherModelOrHalfDoneAreDataErrors) {
     EXPECT_THROW(pipeline_.plan(other), DataError);
   }
   Job other = kept;
+  other.settings["weights"]["vae"] = 1;
+  int warnings = 0;
+  set_log_sink([&](LogLevel level, std::string_view) { warnings += level == LogLevel::warn; });
+  pipeline_.plan(other);
+  set_log_sink({});
+  EXPECT_EQ(warnings, 1);
+  other = kept;
   other.settings.erase("fps");
   EXPECT_THROW(pipeline_.plan(other), DataError);
   other = kept;
