@@ -147,8 +147,9 @@ video::Job job_to_go_on_with(const Options& o, const fs::path& file) {
 
 void refuse_what_latents_decide(const Options& o) {
   const RequestOptions& r = o.request;
-  if (r.positional.empty() && r.request.prompts.empty() && o.prompts_file.empty() && o.seed.empty() && r.frames.empty() &&
-      !r.request.height && !r.request.width && !r.request.steps && r.request.resolution.empty() && !o.resume)
+  if (r.positional.empty() && r.request.prompts.empty() && o.prompts_file.empty() && o.seed.empty() &&
+      r.frames.empty() && !r.request.height && !r.request.width && !r.request.steps && r.request.resolution.empty() &&
+      !o.resume)
     return;
   throw UsageError("prompts, seed and sizes of --from-latents are those that the latents were made with",
                    "leave them out: kinora generate --from-latents FILE --output out.mp4");
@@ -290,26 +291,25 @@ void add_generate(CLI::App& app, Action& action) {
       ->capture_default_str();
 
   auto* image = c->add_option("--image", o->image, "picture that the clip begins with");
-  auto* reference = c->add_option("--reference", o->references, "a picture or clip for --mask-strategy; they count from 0")
-                        ->expected(1)
-                        ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  auto* reference =
+      c->add_option("--reference", o->references, "a picture or clip for --mask-strategy; they count from 0")
+          ->expected(1)
+          ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   c->add_option("--mask-strategy", request.mask_strategy,
                 "loop,reference,reference start,target start,length,edit ratio; groups by ; (in latent frames)");
   auto* extend = c->add_option("--extend", o->extend, "clip to go on from");
   auto* join = c->add_option("--join", o->join, "two clips to lead from the first to the second")->expected(2);
-  c->add_option("--loops", request.loops, "passes, each going on from the end of the one before");
-  auto* seamless = c->add_flag("--seamless", request.seamless, "lead back to the beginning: the clip can be repeated");
-  c->add_option("--condition-frames", request.condition_frames, "frames that a pass is given of what it goes on from");
   c->add_option("--condition-edit", request.condition_edit, "how far it may change them: 0 (not) to below 1");
   image->excludes(reference)->excludes(extend)->excludes(join);
-  join->excludes(extend)->excludes(seamless);
+  join->excludes(extend)->excludes("--seamless");
 
   c->add_option("--save-latents", o->save_latents, "file for the latents");
   c->add_option("--from-latents", o->from_latents, "decode a file of latents, or a .job file, again");
   c->add_flag("--resume", o->resume, "go on with the .job file beside the output");
   c->add_option("--checkpoint-every", o->checkpoint_every, "how often that file is written: 60s, or 5 for steps")
       ->default_str("60s");
-  c->add_option("--preview", o->preview, "write OUTPUT.preview.png every so many steps")->check(CLI::Range(1, 1'000'000));
+  c->add_option("--preview", o->preview, "write OUTPUT.preview.png every so many steps")
+      ->check(CLI::Range(1, 1'000'000));
   c->add_flag("--keep-preview", o->keep_preview, "keep it when the clip is whole");
   add_threads(*c, o->threads);
   c->add_flag("--json", o->json, "print one JSON line for each clip");

@@ -104,7 +104,8 @@ void print_as_json(const video::Pipeline& pipeline, const Options& o, const Fore
               {"dtype", c10::toString(pipeline.dtype())},
               {"device", o.model.device},
               {"clips", f.plan.prompts.size()},
-              {"num_frames", f.plan.num_frames},
+              {"num_frames", f.plan.total_frames()},
+              {"passes", f.plan.passes()},
               {"height", f.height},
               {"width", f.width},
               {"fps", f.plan.fps},
@@ -130,8 +131,9 @@ void print_as_text(const video::Pipeline& pipeline, const Options& o, const Fore
   const size_t clips = f.plan.prompts.size();
   line("model") << printable(pipeline.folder().name, 200) << ", " << c10::toString(pipeline.dtype()) << " on "
                 << o.model.device << "\n";
-  line("clip") << f.plan.num_frames << (f.plan.num_frames == 1 ? " frame of " : " frames of ") << f.height << "x"
-               << f.width << ", " << f.plan.fps << " a second";
+  line("clip") << f.plan.total_frames() << (f.plan.total_frames() == 1 ? " frame of " : " frames of ") << f.height
+               << "x" << f.width << ", " << f.plan.fps << " a second";
+  if (f.plan.passes() > 1) std::cout << "; " << f.plan.passes() << " passes of " << f.plan.num_frames;
   if (clips > 1) std::cout << "; " << clips << " clips, " << f.plan.batch << " at a time";
   std::cout << "\n";
   line("latents") << f.latents[0] << "x" << f.latents[1] << "x" << f.latents[2] << "x" << f.latents[3] << ", "

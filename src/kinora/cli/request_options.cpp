@@ -18,6 +18,10 @@ void add_request_options(CLI::App& command, RequestOptions& options) {
   command.add_option("--aspect-ratio", request.aspect_ratio, "height:width with --resolution; 9:16 is landscape");
   command.add_option("--frames,--num-frames", options.frames,
                      "number of frames, or a length such as 2s, 4s, 16s; 1 makes a picture");
+  command.add_option("--loops", request.loops, "passes of the model, each going on from the end of the one before");
+  command.add_flag("--seamless", request.seamless, "lead back to the beginning: the clip can be repeated");
+  command.add_option("--condition-frames", request.condition_frames,
+                     "frames that a pass is given of what it goes on from");
   command.add_option("--steps,--num-inference-steps", request.steps, "denoising steps");
   command.add_option("--guidance-scale", request.guidance_scale, "how strongly the prompt is followed; 1: no guidance");
   command.add_option("--batch", request.batch, "clips at a time (default: what fits, at most 8)");

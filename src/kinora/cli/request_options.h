@@ -15,8 +15,8 @@ struct RequestOptions {
   std::string frames, memory;
 };
 
-/// Prompts as arguments and --prompt; --height, --width, --resolution, --aspect-ratio, --frames, --steps, --guidance-scale,
-/// --batch, --memory.
+/// Prompts as arguments and --prompt; --height, --width, --resolution, --aspect-ratio, --frames, --loops, --seamless,
+/// --condition-frames, --steps, --guidance-scale, --batch, --memory.
 void add_request_options(CLI::App& command, RequestOptions& options);
 
 /// Throws UsageError for a length or an amount of memory that is none. Prompts may be missing.

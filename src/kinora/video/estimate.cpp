@@ -144,9 +144,7 @@ uint64_t MemoryEstimate::together() const {
 uint64_t MemoryEstimate::denoise_peak() const { return transformer_weights + with_scratch_denoise(denoise); }
 uint64_t MemoryEstimate::decode_peak() const { return vae_weights + with_scratch_decode(decode); }
 
-uint64_t MemoryEstimate::one_by_one() const {
-  return output + std::max({text_peak(), denoise_peak(), decode_peak()});
-}
+uint64_t MemoryEstimate::one_by_one() const { return output + std::max({text_peak(), denoise_peak(), decode_peak()}); }
 
 MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
   const Latents z = latents_of(sizes.vae, plan);

@@ -30,8 +30,9 @@ class Reader {
     const bool fits = static_cast<int64_t>(entry->shape.size()) == dims && entry->num_elements() > 0 &&
                       (is_real ? entry->dtype == DType::F32 || entry->dtype == DType::F64 : entry->dtype == DType::U8);
     if (!fits) {
-      throw DataError(concat(quoted(path_), ": ", name, " is ", dtype_name(entry->dtype), " ", shape_text(entry->shape)),
-                      "a job of this program holds something else there");
+      throw DataError(
+          concat(quoted(path_), ": ", name, " is ", dtype_name(entry->dtype), " ", shape_text(entry->shape)),
+          "a job of this program holds something else there");
     }
     at::Tensor tensor = load_tensor(file_, *entry).clone();  // the file may be replaced while it is in use
     if (is_real) check_finite(tensor, name, path_);
@@ -66,15 +67,10 @@ void write_job(const fs::path& path, const Job& job) {
       tensors.emplace_back("group.joined", at::tensor(at::ArrayRef<uint8_t>(job.state.joined), at::kByte));
     }
   }
-  const Json json = {{"format", kFormat},
-                     {"settings", job.settings},
-                     {"batch", job.batch},
-                     {"clips", job.latents.size()},
-                     {"is_denoised", job.is_denoised},
-                     {"pass", job.pass},
-                     {"first", job.first},
-                     {"call", trajectory.call},
-                     {"history", trajectory.history.size()}};
+  const Json json = {
+      {"format", kFormat},           {"settings", job.settings},       {"batch", job.batch},
+      {"clips", job.latents.size()}, {"is_denoised", job.is_denoised}, {"pass", job.pass},
+      {"first", job.first},          {"call", trajectory.call},        {"history", trajectory.history.size()}};
   save_tensors(path, tensors, {{kKey, json.dump(-1, ' ', true, Json::error_handler_t::replace)}});
 }
 

@@ -15,12 +15,12 @@
 namespace kinora::video {
 
 struct Job {
-  Json settings = Json::object();    ///< Pipeline::settings: what a resume must share
-  int64_t batch = 1;                 ///< clips at a time; another number would change last bits
-  std::vector<at::Tensor> latents;   ///< of each clip: [C, passes done * T, h, w]; undefined before the first
-  bool is_denoised = false;          ///< every pass of every clip is in `latents`
-  int64_t pass = 0, first = 0;       ///< the group in the making: of clips first ..
-  SampleState state;                 ///< latents [count, C, T, h, w]; undefined: none in the making
+  Json settings = Json::object();      ///< Pipeline::settings: what a resume must share
+  int64_t batch = 1;                   ///< clips at a time; another number would change last bits
+  std::vector<at::Tensor> latents;     ///< of each clip: [C, passes done * T, h, w]; undefined before the first
+  bool is_denoised = false;            ///< every pass of every clip is in `latents`
+  int64_t pass = 0, first = 0;         ///< the group in the making: of clips first ..
+  SampleState state;                   ///< latents [count, C, T, h, w]; undefined: none in the making
   std::vector<at::Tensor> generators;  ///< uint8 state of each of its clips' generators
 };
 

@@ -75,8 +75,8 @@ void check_job(const Job& job, const Work& work) {
                       latents.size(3) == w && latents.size(1) <= work.plan.passes() * t &&
                       (!job.is_denoised || latents.size(1) == work.plan.passes() * t);
     if (!fits)
-      damaged(concat("latents of ", latents.sizes(), " for ", work.plan.passes(), " times [", vae.latent_channels(), ", ", t,
-                     ", ", h, ", ", w, "]"));
+      damaged(concat("latents of ", latents.sizes(), " for ", work.plan.passes(), " times [", vae.latent_channels(),
+                     ", ", t, ", ", h, ", ", w, "]"));
   }
   if (!job.state.latents.defined()) return;
   const int64_t count = std::min(job.batch, work.clips() - job.first);
@@ -93,9 +93,10 @@ Json Pipeline::settings(const Plan& plan) const {
   Json texts = Json::array();
   for (const text::PromptSegments& segments : plan.texts) texts.push_back(segments.merge());
   Json out = {{"model", parts.folder.name},
-              {"weights", {{"transformer", parts.transformer_part.fingerprint()},
-                           {"text_encoder", parts.text_part.fingerprint()},
-                           {"vae", parts.vae_part.fingerprint()}}},
+              {"weights",
+               {{"transformer", parts.transformer_part.fingerprint()},
+                {"text_encoder", parts.text_part.fingerprint()},
+                {"vae", parts.vae_part.fingerprint()}}},
               {"dtype", c10::toString(parts.dtype)},
               {"scheduler", parts.folder.scheduler},
               {"scheduler_config", parts.folder.scheduler_config},
@@ -144,7 +145,8 @@ media::Metadata Pipeline::metadata(const Plan& plan, int64_t index) const {
 }
 
 Plan Pipeline::plan(const Job& job, uint64_t memory) const {
-  if (!job.is_denoised) throw DataError("the job is not denoised yet", "go on with it: --resume with the options that it began with");
+  if (!job.is_denoised)
+    throw DataError("the job is not denoised yet", "go on with it: --resume with the options that it began with");
   const JsonObject s(job.settings, "the job's settings");
   Plan plan{};
   plan.is_decode_only = true;
@@ -156,7 +158,8 @@ Plan Pipeline::plan(const Job& job, uint64_t memory) const {
   plan.num_frames = s.require_int("num_frames", 1, kMost), plan.steps = s.require_int("steps", 1, kMost);
   plan.guidance_scale = s.require_number("guidance_scale"), plan.fps = s.require_number("fps");
   const Json* seed = s.find("seed");
-  if (!seed || !seed->is_number_unsigned()) throw DataError("the job's settings: seed is no number", "the job is damaged");
+  if (!seed || !seed->is_number_unsigned())
+    throw DataError("the job's settings: seed is no number", "the job is damaged");
   plan.seed = seed->get<uint64_t>();
   plan.batch = job.batch;
   plan.given.resize(plan.prompts.size());

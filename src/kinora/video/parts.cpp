@@ -101,8 +101,7 @@ void Parts::check_parts_fit() const {
   }
   const auto& config = transformer.config();
   if (config.caption_channels != encoder.config().d_model)
-    refuse("caption width of the transformer and the text encoder", config.caption_channels,
-           encoder.config().d_model);
+    refuse("caption width of the transformer and the text encoder", config.caption_channels, encoder.config().d_model);
   if (config.in_channels != vae.latent_channels())
     refuse("latent channels of the transformer and the autoencoder", config.in_channels, vae.latent_channels());
   if (tokenizer.vocab_size() > encoder.config().vocab_size)

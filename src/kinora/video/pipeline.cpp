@@ -27,14 +27,14 @@ void choose_ends(Plan& plan, const models::VideoVae& vae) {
   const int64_t chunk = vae.config().micro_frame_size, ends = (needs_head ? 1 : 0) + (needs_tail ? 1 : 0);
   const auto cover = latent_cover(plan.num_frames, chunk, vae.temporal_downscale());
   // Open-Sora's five latent frames are one chunk; a shorter clip gives less, so that something new is left.
-  const int64_t most = plan.condition_frames.value_or(
-      std::min(chunk > 0 ? chunk : kConditionFrames, plan.num_frames / (1 + ends)));
+  const int64_t most =
+      plan.condition_frames.value_or(std::min(chunk > 0 ? chunk : kConditionFrames, plan.num_frames / (1 + ends)));
   if (needs_head) plan.head = head_span(cover, most);
   if (needs_tail) plan.tail = tail_span(cover, most);
   if ((needs_head && plan.head.frames == 0) || (needs_tail && plan.tail.frames == 0)) {
     throw UsageError(concat(most, most == 1 ? " frame is" : " frames are", " less than a latent frame of this model"),
-                     concat("give --condition-frames ", std::max(cover.front(), needs_tail ? cover.back() : 1), " or more, and",
-                            " more --frames than that"));
+                     concat("give --condition-frames ", std::max(cover.front(), needs_tail ? cover.back() : 1),
+                            " or more, and", " more --frames than that"));
   }
   if (plan.head.frames + plan.tail.frames >= plan.num_frames) {
     throw UsageError(concat("of ", plan.num_frames, " frames ", plan.head.frames + plan.tail.frames,
@@ -43,9 +43,10 @@ void choose_ends(Plan& plan, const models::VideoVae& vae) {
   }
   const auto check_length = [](const ReferencePtr& clip, int64_t frames) {
     if (!clip || clip->frames.frames >= frames) return;
-    throw UsageError(concat("'", printable(clip->name, 200), "' has ", clip->frames.frames,
-                            clip->frames.frames == 1 ? " frame" : " frames", ", and ", frames, " of it are to be gone on from"),
-                     concat("give a longer clip, or --condition-frames ", clip->frames.frames));
+    throw UsageError(
+        concat("'", printable(clip->name, 200), "' has ", clip->frames.frames,
+               clip->frames.frames == 1 ? " frame" : " frames", ", and ", frames, " of it are to be gone on from"),
+        concat("give a longer clip, or --condition-frames ", clip->frames.frames));
   };
   check_length(plan.before, std::max(plan.head.frames, plan.seamless ? plan.tail.frames : 0));
   check_length(plan.after, plan.tail.frames);
@@ -76,7 +77,8 @@ void denoise_all(const Work& work, Job& job) {
   let_go();
   const Features features = encode_texts(work);
   let_go();
-  const int64_t frames = work.latent_frames(), clips = work.clips(), each = static_cast<int64_t>(plan.scheduler->timesteps().size());
+  const int64_t frames = work.latent_frames(), clips = work.clips(),
+                each = static_cast<int64_t>(plan.scheduler->timesteps().size());
   const auto is_done = [&](int64_t clip, int64_t pass) {
     return job.latents[clip].defined() && job.latents[clip].size(1) > pass * frames;
   };
@@ -163,7 +165,8 @@ std::vector<Clip> Pipeline::generate(const Plan& plan, const Hooks& hooks, Job f
   const at::NoGradGuard no_grad;
   const Work work{*parts_, plan, hooks};
   const auto clips = static_cast<size_t>(work.clips());
-  if (plan.batch < 1 || plan.texts.size() != clips || plan.given.size() != clips || (!plan.scheduler && !plan.is_decode_only))
+  if (plan.batch < 1 || plan.texts.size() != clips || plan.given.size() != clips ||
+      (!plan.scheduler && !plan.is_decode_only))
     throw UsageError("the plan is not complete", "make it with Pipeline::plan");
   Job job = std::move(from);
   if (job.latents.empty()) {

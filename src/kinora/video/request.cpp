@@ -45,13 +45,14 @@ Given given_of(const Request& request, const text::PromptWithReferences& suffix,
   const auto references = static_cast<int64_t>(given.references.size());
   for (const text::MaskGroup& group : given.strategy) {
     if (group.reference < 0 || group.reference >= references) {
-      throw UsageError(concat("the mask strategy \"", printable(strategy), "\" takes reference ", group.reference, " of ",
-                              references),
+      throw UsageError(concat("the mask strategy \"", printable(strategy), "\" takes reference ", group.reference,
+                              " of ", references),
                        "references count from 0; name their files with --reference");
     }
     if (group.loop < 0 || group.loop >= passes) {
-      throw UsageError(concat("the mask strategy \"", printable(strategy), "\" speaks of loop ", group.loop, " of ", passes),
-                       "loops count from 0; ask for more with --loops");
+      throw UsageError(
+          concat("the mask strategy \"", printable(strategy), "\" speaks of loop ", group.loop, " of ", passes),
+          "loops count from 0; ask for more with --loops");
     }
     in_range("the edit ratio of a mask strategy", group.edit_ratio, 0.0, 1.0);
   }
@@ -60,9 +61,10 @@ Given given_of(const Request& request, const text::PromptWithReferences& suffix,
 
 void check_segments(const text::PromptSegments& segments, int64_t passes) {
   if (segments.loops.empty() || segments.loops.back() < passes) return;
-  throw UsageError(concat("the prompt has a text from loop ", segments.loops.back(), " on, and the clip is made in ", passes,
-                          passes == 1 ? " loop" : " loops"),
-                   concat("loops count from 0: ask for --loops ", segments.loops.back() + 1, ", or leave that text out"));
+  throw UsageError(
+      concat("the prompt has a text from loop ", segments.loops.back(), " on, and the clip is made in ", passes,
+             passes == 1 ? " loop" : " loops"),
+      concat("loops count from 0: ask for --loops ", segments.loops.back() + 1, ", or leave that text out"));
 }
 
 void choose_size(Plan& plan, const Request& request, const Defaults& defaults) {
@@ -115,7 +117,8 @@ Plan make_plan(const Request& request, const Defaults& defaults, int64_t least_s
                      "leave --seamless or the clip after it out");
   }
   if (request.condition_frames)
-    plan.condition_frames = in_range("the number of condition frames", *request.condition_frames, int64_t{1}, kMostFrames);
+    plan.condition_frames =
+        in_range("the number of condition frames", *request.condition_frames, int64_t{1}, kMostFrames);
   plan.condition_edit = in_range("the edit ratio of condition frames", request.condition_edit, 0.0, kMostEdit);
   for (const std::string& prompt : request.prompts) {
     text::PromptWithReferences suffix;

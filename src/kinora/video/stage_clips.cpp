@@ -76,8 +76,9 @@ Chunks chunks_of(const Work& work, const Tensor& latents, int64_t low, int64_t h
   const int64_t height = vae.downscale() * latents.size(2), width = vae.downscale() * latents.size(3);
   const int64_t skipped = begin > 0 ? vae.latent_size({begin, height, width})[0] : 0;
   const int64_t taken = vae.latent_size({end - begin, height, width})[0];
-  return {begin, end,
-          latents.narrow(1, skipped, taken).unsqueeze(0).to(at::TensorOptions(work.parts.device).dtype(work.parts.dtype))};
+  return {
+      begin, end,
+      latents.narrow(1, skipped, taken).unsqueeze(0).to(at::TensorOptions(work.parts.device).dtype(work.parts.dtype))};
 }
 
 /// Frames first .. first + count - 1 of a pass, [3, count, H, W], not clamped.
@@ -210,15 +211,16 @@ void decode(const Work& work, int64_t index, Clip& clip, int64_t& done) {
     const int64_t high = plan.num_frames - (plan.has_tail(pass) ? plan.tail.frames : 0);
     // Chunks of which no frame is kept are left out.
     const Chunks chunks = chunks_of(work, pass_of(work, clip.latents, pass), low, high);
-    work.parts.vae.decode_chunks(run, chunks.latents, chunks.end - chunks.begin, [&](const Tensor& pixels, int64_t first) {
-      if (!at::isfinite(pixels).all().item<bool>()) {
-        throw DataError(concat("the model's frames are not finite in ", c10::toString(work.parts.dtype)),
-                        "try --dtype float32; if it stays so, the weights are damaged");
-      }
-      const int64_t from = std::max(low - chunks.begin - first, int64_t{0});
-      const int64_t to = std::min(high - chunks.begin - first, pixels.size(2));
-      if (from < to) sink.add(media::to_frames(pixels[0].narrow(1, from, to - from), plan.fps));
-    });
+    work.parts.vae.decode_chunks(
+        run, chunks.latents, chunks.end - chunks.begin, [&](const Tensor& pixels, int64_t first) {
+          if (!at::isfinite(pixels).all().item<bool>()) {
+            throw DataError(concat("the model's frames are not finite in ", c10::toString(work.parts.dtype)),
+                            "try --dtype float32; if it stays so, the weights are damaged");
+          }
+          const int64_t from = std::max(low - chunks.begin - first, int64_t{0});
+          const int64_t to = std::min(high - chunks.begin - first, pixels.size(2));
+          if (from < to) sink.add(media::to_frames(pixels[0].narrow(1, from, to - from), plan.fps));
+        });
   }
   if (plan.after) sink.add_file(*plan.after);
 }

@@ -28,20 +28,29 @@ at::Generator generator_of(const Plan& plan, int64_t clip, int64_t pass) {
   return cpu_generator(plan.seed + static_cast<uint64_t>(clip) + static_cast<uint64_t>(pass) * kPassSeed);
 }
 
+void restore(at::Generator& generator, const Tensor& state) {
+  try {
+    generator.set_state(state);
+  } catch (const c10::Error&) {
+    throw DataError("the job's random generators are damaged", "remove the job to begin anew");
+  }
+}
+
 /// The values that are given, in place, and the edit ratio of every latent frame [count * T]; empty where all are 1.
 std::vector<double> apply_conditions(const Work& work, const Conditions& conditions, int64_t pass, int64_t first,
                                      Tensor& latents) {
   const Plan& plan = work.plan;
   const int64_t count = latents.size(0), frames = latents.size(2);
-  const auto of_group = [&](const auto& list) { return std::vector(list.begin() + first, list.begin() + first + count); };
+  const auto of_group = [&](const auto& list) {
+    return std::vector(list.begin() + first, list.begin() + first + count);
+  };
   std::vector<std::vector<text::MaskGroup>> strategies;
   for (const Given& given : of_group(plan.given)) strategies.push_back(given.strategy);
   // Starts fall on the autoencoder's chunks, as in the reference: 5 latent frames of 17 frames.
   const auto& vae = work.parts.vae;
   const int64_t chunk = vae.config().micro_frame_size;
   const auto align = chunk > 0 ? std::optional(vae.temporal().latent_frames(chunk)) : std::nullopt;
-  std::vector<double> ratios =
-      apply_mask_strategy(latents, of_group(conditions.references), strategies, pass, align);
+  std::vector<double> ratios = apply_mask_strategy(latents, of_group(conditions.references), strategies, pass, align);
   const auto put = [&](int64_t b, const Tensor& given, int64_t start) {
     latents[b].narrow(1, start, given.size(1)).copy_(given);
     std::fill_n(ratios.begin() + b * frames + start, given.size(1), plan.condition_edit);
@@ -64,13 +73,12 @@ std::vector<media::Frames> preview(const Work& work, const Tensor& clean) {
   const int64_t frames = clean.size(2), shown = std::min(kPreviewFrames, frames);
   std::vector<media::Frames> clips;
   for (const Tensor& clip : clean.unbind(0)) {
-    std::vector<Tensor> pictures;
-    for (int64_t i = 0; i < shown; ++i) {
-      const int64_t t = shown == 1 ? 0 : i * (frames - 1) / (shown - 1);
-      const Tensor latent = clip.narrow(1, t, 1).unsqueeze(0).to(work.parts.dtype);
-      pictures.push_back(work.parts.vae.decode(run, latent, 1)[0]);
-    }
-    clips.push_back(media::to_frames(at::nan_to_num(at::cat(pictures, 1)), work.plan.fps));
+    std::vector<Tensor> latents;
+    for (int64_t i = 0; i < shown; ++i)
+      latents.push_back(clip.narrow(1, shown == 1 ? 0 : i * (frames - 1) / (shown - 1), 1));
+    const Tensor pictures =
+        work.parts.vae.decode(run, at::stack(latents).to(work.parts.dtype), 1);  // [shown, 3, 1, H, W]
+    clips.push_back(media::to_frames(at::nan_to_num(pictures.squeeze(2).transpose(0, 1)), work.plan.fps));
   }
   return clips;
 }
@@ -120,7 +128,7 @@ void denoise(const Work& work, const Conditions& conditions, const Features& fea
     cond.push_back(features.at(plan.texts[i].at(job.pass)));
     if (plan.negative_text && plan.is_guided()) uncond.push_back(features.at(*plan.negative_text));
     generators.push_back(generator_of(plan, i, job.pass));
-    if (goes_on) generators.back().set_state(job.generators[i - first]);
+    if (goes_on) restore(generators.back(), job.generators[i - first]);
   }
   const auto [t, h, w] = parts.vae.latent_size({plan.num_frames, plan.height, plan.width});
   const std::vector<int64_t> shape{parts.vae.latent_channels(), t, h, w};

@@ -1,4 +1,5 @@
 // The ways to make a clip besides a prompt alone: from pictures, from other clips, in loops, and from a job.
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include "kinora/base/error.h"
@@ -97,7 +98,8 @@ TEST_F(WaysTest, ThePromptsSuffixNamesReferences) {
   media::write_png(picture, greys(1)->frames);
   Request request = red_ball();
   request.references = {greys(2)};
-  request.prompts = {"a red ball {\"reference_path\": \"" + picture + "\", \"mask_strategy\": \"0,1,0,2,1,0.3\"}", "a ball"};
+  request.prompts = {"a red ball {\"reference_path\": \"" + picture + "\", \"mask_strategy\": \"0,1,0,2,1,0.3\"}",
+                     "a ball"};
   const Plan plan = make_plan(request, {});
   ASSERT_EQ(plan.given[0].references.size(), 2u);  // those of the request come first
   EXPECT_EQ(plan.given[0].references[1]->frames.rgb, greys(1)->frames.rgb);
@@ -309,7 +311,8 @@ TEST_F(WaysTest, LatentsOfAnotherModelOrHalfDoneAreDataErrors) {
   pipeline_.generate(red_ball(), hooks);
   EXPECT_THROW(pipeline_.plan(first), DataError);
   EXPECT_NO_THROW(pipeline_.plan(kept));
-  for (const std::vector<int64_t>& shape : {std::vector<int64_t>{3, 5, 8, 12}, {4, 4, 8, 12}, {4, 10, 8, 12}, {4, 5, 8, 11}}) {
+  for (const std::vector<int64_t>& shape :
+       {std::vector<int64_t>{3, 5, 8, 12}, {4, 4, 8, 12}, {4, 10, 8, 12}, {4, 5, 8, 11}}) {
     Job other = kept;
     other.latents[0] = at::zeros(shape);
     EXPECT_THROW(pipeline_.plan(other), DataError);
@@ -327,6 +330,29 @@ TEST_F(WaysTest, LatentsOfAnotherModelOrHalfDoneAreDataErrors) {
   other = kept;
   other.settings["seed"] = "five";
   EXPECT_THROW(pipeline_.plan(other), DataError);
+}
+
+TEST_F(WaysTest, JobsThatDoNotFitTogetherAreDataErrors) {
+  Job kept;
+  Hooks hooks;
+  hooks.on_job = [&](const Job& job) {
+    if (job.state.trajectory.call == 1) kept = job;
+  };
+  const Plan plan = pipeline_.plan(red_ball());
+  pipeline_.generate(plan, hooks);
+  const auto refused = [&](const auto& change) {
+    Job job = kept;
+    change(job);
+    EXPECT_THROW(pipeline_.generate(plan, {}, job), DataError);
+  };
+  EXPECT_NO_THROW(pipeline_.generate(plan, {}, kept));
+  refused([](Job& job) { job.generators.clear(); });
+  refused([](Job& job) { job.generators[0] = at::zeros({5}, at::kByte); });
+  refused([](Job& job) { job.generators[0] = at::full_like(job.generators[0], 255); });
+  refused([](Job& job) { job.state.latents = job.state.latents.repeat({2, 1, 1, 1, 1}); });
+  refused([](Job& job) { job.pass = 1; });
+  refused([](Job& job) { job.latents.resize(2); });
+  refused([](Job& job) { job.latents[0] = at::zeros({4, 5, 8, 12}); });  // done, and in the making
 }
 
 TEST_F(WaysTest, PreviewsShowEveryClipOfAGroupAndChangeNothing) {
