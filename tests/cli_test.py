@@ -466,6 +466,7 @@ class CommandLine(unittest.TestCase):
         self.assertGreater(kills, 0)
         for i in range(3):
             self.assertEqual((self.work / f"x-{i}.gif").read_bytes(), (self.work / f"want-{i}.gif").read_bytes())
+        self.assertEqual([n for n in self.files() if not n.startswith(".")], [f"{n}-{i}.gif" for n in ("want", "x") for i in range(3)])
         self.assertFalse((self.work / "x.gif.job").exists())
 
     def test_a_cancelled_job_says_how_to_go_on_and_refuses_other_settings(self):

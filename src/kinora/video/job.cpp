@@ -1,5 +1,10 @@
 #include "kinora/video/job.h"
 
+#include <signal.h>
+
+#include <cerrno>
+#include <charconv>
+
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
 #include "kinora/base/utf8.h"
@@ -48,6 +53,20 @@ class Reader {
   fs::path path_;
   std::shared_ptr<const SafetensorsFile> file_;
 };
+
+/// Temporaries (base/file.h) that a killed run left while it wrote this file: those of processes that are no more.
+void remove_leftovers(const fs::path& path) {
+  const std::string begin = concat(".", path.stem().string(), ".tmp-");
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(path.has_parent_path() ? path.parent_path() : ".", ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with(begin) || entry.path().extension() != path.extension()) continue;
+    int process = 0;
+    const auto [end, failed] = std::from_chars(name.data() + begin.size(), name.data() + name.size(), process);
+    if (failed != std::errc() || *end != '-' || process <= 0) continue;
+    if (::kill(process, 0) != 0 && errno == ESRCH) fs::remove(entry.path(), ignored);
+  }
+}
 
 }  // namespace
 
@@ -132,6 +151,7 @@ JobFile::JobFile(fs::path path, JobCadence cadence) : path_(std::move(path)), ca
 void JobFile::begin_with(const Job& job) {
   last_ = job;
   is_written_ = is_current_ = !path_.empty();
+  if (is_written_) remove_leftovers(path_);
 }
 
 void JobFile::note(const Job& job) {

@@ -44,7 +44,7 @@ class JobFile {
  public:
   /// An empty path: nothing is kept.
   JobFile(std::filesystem::path path, JobCadence cadence);
-  /// The job that a run goes on with is in the file already.
+  /// The job that a run goes on with is in the file already. What a killed run left of a write is removed.
   void begin_with(const Job& job);
   /// For Hooks::on_job.
   void note(const Job& job);

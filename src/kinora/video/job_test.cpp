@@ -1,6 +1,8 @@
 #include "kinora/video/job.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "kinora/base/error.h"
 #include "kinora/base/file.h"
@@ -131,7 +133,15 @@ TEST(JobFile, OfAJobThatGoesOnIsThereBeforeTheFirstStep) {
   const TempFolder folder;
   write_job(folder / "x.job", half_done());
   JobFile file(folder / "x.job", {});
+  const pid_t gone = ::fork();
+  if (gone == 0) ::_exit(0);
+  ASSERT_EQ(::waitpid(gone, nullptr, 0), gone);
+  const auto temporary = [&](pid_t process) { return folder / (".x.tmp-" + std::to_string(process) + "-0.job"); };
+  write_file(temporary(gone), "left by a kill");
+  write_file(temporary(::getpid()), "still being written");
   file.begin_with(half_done());
+  EXPECT_FALSE(std::filesystem::exists(temporary(gone)));
+  EXPECT_TRUE(std::filesystem::exists(temporary(::getpid())));
   EXPECT_TRUE(file.keep());
   JobFile none({}, {});
   none.begin_with(half_done());
