@@ -168,8 +168,10 @@ void JobFile::write() {
   try {
     write_job(path_, last_);
     is_written_ = is_current_ = true;
+    has_failed_ = false;
   } catch (const Error& error) {
-    log_warn(concat("the job could not be kept: ", error.what()));
+    if (!has_failed_) log_warn(concat("the job could not be kept: ", error.what()));
+    has_failed_ = true;
   }
   written_at_ = std::chrono::steady_clock::now();
 }

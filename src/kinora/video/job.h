@@ -39,7 +39,7 @@ struct JobCadence {
 };
 
 /// Keeps a run's job in a file beside its output: now and then while it is denoised, and when it is denoised, before
-/// anything is decoded. What cannot be written is a warning: the work goes on.
+/// anything is decoded. What cannot be written is one warning: the work goes on.
 class JobFile {
  public:
   /// An empty path: nothing is kept.
@@ -61,7 +61,7 @@ class JobFile {
   JobCadence cadence_;
   Job last_;
   int64_t steps_ = 0;
-  bool is_written_ = false, is_current_ = false;
+  bool is_written_ = false, is_current_ = false, has_failed_ = false;
   std::chrono::steady_clock::time_point written_at_ = std::chrono::steady_clock::now();
 };
 
