@@ -100,8 +100,7 @@ Tensor packed_cpu(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArra
   return packed<&attention_cpu>(q, k, v, key_lengths, scale);
 }
 
-Tensor packed_meta(const Tensor& q, const Tensor&, const Tensor& v, at::IntArrayRef,
-                   std::optional<double>) {
+Tensor packed_meta(const Tensor& q, const Tensor&, const Tensor& v, at::IntArrayRef, std::optional<double>) {
   if (q.size(3) == v.size(2)) return at::empty_like(q);
   return q.new_empty({q.size(0), q.size(1), q.size(2), v.size(2)});
 }
@@ -174,8 +173,8 @@ const Operator<&attention_reference, &attention_meta> attention_op(
     "kinora::attention(Tensor q, Tensor k, Tensor v, Tensor? mask, float? scale) -> Tensor", &attention_cpu,
     &attention_reference, &attention_with_grad);
 const Operator<&packed<&attention_reference>, &packed_meta> packed_op(
-    "kinora::attention_packed(Tensor q, Tensor k, Tensor v, int[] key_lengths, float? scale) -> Tensor",
-    &packed_cpu, &packed<&attention_reference>, &packed_with_grad);
+    "kinora::attention_packed(Tensor q, Tensor k, Tensor v, int[] key_lengths, float? scale) -> Tensor", &packed_cpu,
+    &packed<&attention_reference>, &packed_with_grad);
 const Operator<&qk_norm_rotary_reference, &qk_norm_rotary_meta> qk_norm_rotary_op(
     "kinora::qk_norm_rotary(Tensor x, Tensor? weight, Tensor? bias, float eps, Tensor? cos, Tensor? sin) -> Tensor",
     &qk_norm_rotary_cpu, &qk_norm_rotary_reference, &qk_norm_rotary_with_grad);
@@ -197,10 +196,10 @@ struct BlockAttentionFunction : torch::autograd::Function<BlockAttentionFunction
     cpu::refuse_second_backward("attention");
     const variable_list saved = context->get_saved_variables();
     const std::vector<int64_t> lengths = context->saved_data["key_lengths"].toIntVector();
-    const auto got = cpu::block_attention_backward(
-        grads[0], saved[0], saved[1], saved[2],
-        lengths.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(lengths),
-        context->saved_data["scale"].toDouble());
+    const auto got =
+        cpu::block_attention_backward(grads[0], saved[0], saved[1], saved[2],
+                                      lengths.empty() ? at::OptionalIntArrayRef() : at::OptionalIntArrayRef(lengths),
+                                      context->saved_data["scale"].toDouble());
     return {got.q, got.k, got.v, Tensor(), Tensor()};
   }
 };

@@ -25,9 +25,7 @@ int64_t rows_for_each(const Tensor& t, const Tensor& x) {
   return rows;
 }
 
-Tensor with_rows(const Tensor& grad) {
-  return grad.size(-1) == 1 || grad.stride(-1) == 1 ? grad : grad.contiguous();
-}
+Tensor with_rows(const Tensor& grad) { return grad.size(-1) == 1 || grad.stride(-1) == 1 ? grad : grad.contiguous(); }
 
 /// Runs of equally many rows, each cut into chunks, with room for a row of sums for each chunk.
 class Chunks {
@@ -135,9 +133,7 @@ LayerNormGrads layer_norm_backward(const Tensor& any_grad, const Tensor& x, cons
   return {out, total(of_scale), total(of_shift)};
 }
 
-bool has_gelu_tanh_backward(const Tensor& x) {
-  return x.is_cpu() && has_kernel(x) && x.is_non_overlapping_and_dense();
-}
+bool has_gelu_tanh_backward(const Tensor& x) { return x.is_cpu() && has_kernel(x) && x.is_non_overlapping_and_dense(); }
 
 Tensor gelu_tanh_backward(const Tensor& any_grad, const Tensor& x) {
   const Tensor out = at::empty_like(x);

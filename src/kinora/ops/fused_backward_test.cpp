@@ -65,10 +65,13 @@ TEST(FusedBackward, LayerNormForEveryPartAndWidth) {
       for (const auto& shape : {std::vector<int64_t>{2, 1, 1, c}, {2, 3, 1, c}, {2, 3, 5, c}, {c}}) {
         const Tensor x = normal({2, 3, 5, c}, 1), scale = normal(shape, 2), shift = normal(shape, 3);
         const Tensors all{x, scale, shift}, one{x, parts & 1 ? scale : shift}, none{x};
-        expect_gradients(parts == 3 ? all : parts ? one : none, [&](const Tensors& t) {
-          return layer_norm(t[0], std::nullopt, std::nullopt, maybe(parts & 1, t, 1),
-                            maybe(parts & 2, t, parts & 1 ? 2 : 1), 1e-3);
-        });
+        expect_gradients(parts == 3 ? all
+                         : parts    ? one
+                                    : none,
+                         [&](const Tensors& t) {
+                           return layer_norm(t[0], std::nullopt, std::nullopt, maybe(parts & 1, t, 1),
+                                             maybe(parts & 2, t, parts & 1 ? 2 : 1), 1e-3);
+                         });
       }
     }
   }
@@ -76,9 +79,7 @@ TEST(FusedBackward, LayerNormForEveryPartAndWidth) {
 
 TEST(FusedBackward, SumsOverMoreRowsThanAChunkHas) {
   const Tensors in{normal({2, 300, 3, 24}, 1), normal({2, 1, 1, 24}, 2), normal({2, 1, 1, 24}, 3)};
-  expect_gradients(in, [](const Tensors& t) {
-    return layer_norm(t[0], std::nullopt, std::nullopt, t[1], t[2], 1e-6);
-  });
+  expect_gradients(in, [](const Tensors& t) { return layer_norm(t[0], std::nullopt, std::nullopt, t[1], t[2], 1e-6); });
   expect_gradients({normal({2, 900, 24}, 1), normal({2, 900, 24}, 2), normal({2, 1, 24}, 3)},
                    [](const Tensors& t) { return add_residual(t[0], t[1], t[2]); });
   expect_gradients({normal({3, 1000, 8}, 1), normal({8}, 2)}, [](const Tensors& t) {

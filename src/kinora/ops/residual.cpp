@@ -25,8 +25,8 @@ Tensor add_residual_meta(const Tensor& x, const Tensor&, const MaybeTensor&) { r
 Tensor add_residual_with_grad(const Tensor& x, const Tensor& y, const MaybeTensor& gate);
 
 const Operator<&add_residual_reference, &add_residual_meta> add_residual_op(
-    "kinora::add_residual(Tensor x, Tensor y, Tensor? gate) -> Tensor", &add_residual_cpu,
-    &add_residual_reference, &add_residual_with_grad);
+    "kinora::add_residual(Tensor x, Tensor y, Tensor? gate) -> Tensor", &add_residual_cpu, &add_residual_reference,
+    &add_residual_with_grad);
 
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
