@@ -162,6 +162,23 @@ TEST_F(WaysTest, JoinedClipsStandAtBothEnds) {
   EXPECT_THROW(pipeline_.plan(request), UsageError);
 }
 
+TEST_F(WaysTest, TheEndIsEncodedInItsChunkBehindFramesThatStandStill) {
+  Request request = red_ball();
+  request.after = greys(7), request.condition_frames = 6;
+  const Plan plan = pipeline_.plan(request);
+  EXPECT_EQ(plan.tail, (Span{5, 3}));  // across the chunks of 6 and 3 frames
+  const Clip clip = pipeline_.generate(plan)[0];
+  EXPECT_EQ(clip.frames.frames, 4 + 7);
+  const models::VideoVae vae(model_->vae);
+  ResidentWeights weights = load_weights(vae.params(), Checkpoint(model_->folder / "vae"), {});
+  kinora::Run run;
+  run.weights = &weights;
+  const at::NoGradGuard no_grad;
+  const at::Tensor pixels = media::to_tensor(request.after->frames).unsqueeze(0).narrow(2, 0, 5);
+  const at::Tensor whole = at::cat({pixels.narrow(2, 0, 1).expand({-1, -1, 4, -1, -1}), pixels}, 2);
+  EXPECT_TRUE(at::allclose(clip.latents.narrow(1, 2, 3), vae.encode(run, whole)[0].narrow(1, 2, 3), 1e-4, 1e-5));
+}
+
 TEST_F(WaysTest, ASeamlessClipLeadsBackToItsBeginning) {
   Request request = red_ball();
   request.seamless = true;
