@@ -3,6 +3,7 @@
 
 Trains a model of a few thousand weights for two steps and works with that; nothing but Python's own library is needed.
 """
+import copy
 import json
 import os
 import random
@@ -530,6 +531,26 @@ class CommandLine(unittest.TestCase):
             words = begun.communicate(timeout=60)[1]
             self.assertEqual(begun.returncode, 130, words)
             self.assertTrue(list((self.work / end.name / "spatial").glob("step-*.safetensors")))
+
+    def test_a_full_disk_ends_training_and_leaves_the_last_checkpoint(self):
+        shutil.copytree(self.home / "run", self.work / "run")
+        longer = copy.deepcopy(TINY)
+        longer["stages"]["denoiser"]["steps"] = 4
+        (self.work / "longer.json").write_text(json.dumps(longer))
+        command = [PROGRAM, "train", "longer.json", "--output", "run", "--threads", "1"]
+        before = {p.name: p.read_bytes() for p in (self.work / "run/denoiser").glob("step-*")}
+        done = subprocess.run(command, cwd=self.work, capture_output=True, timeout=300,
+                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
+        self.assertEqual(done.returncode, 69, done.stderr)
+        self.assertEqual({p.name: p.read_bytes() for p in (self.work / "run/denoiser").glob("step-*")}, before)
+        self.assertEqual([str(p) for p in (self.work / "run").rglob("*tmp*")], [])
+        done = subprocess.run(command, cwd=self.work, capture_output=True, timeout=300)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn(b"resumes at step 2 of 4", done.stderr)
+
+    def test_training_shows_what_the_model_makes(self):
+        self.assertEqual((self.home / "run/samples.png").read_bytes()[:4], b"\x89PNG")
+        self.assertIn(b"</svg>", (self.home / "run/denoiser/loss.svg").read_bytes())
 
     def test_training_under_nohup_outlives_the_terminal(self):
         begun = self.begin_long_training("out", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))

@@ -28,7 +28,7 @@ for stage in ("spatial", "temporal", "denoiser"):
 
 
 def begin(folder):
-    return subprocess.Popen([PROGRAM, "train", "tiny.json", "--output", folder, "--threads", "1"], stdout=subprocess.DEVNULL,
+    return subprocess.Popen([PROGRAM, "train", "tiny.json", "--output", folder, "--threads", "1", "--samples", "0"], stdout=subprocess.DEVNULL,
                             stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
 
 

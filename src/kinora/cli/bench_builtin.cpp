@@ -1,6 +1,5 @@
 // kinora bench builtin: how often the built-in model shows what it was asked for. The judge is held to the truth first.
 #include <algorithm>
-#include <cmath>
 #include <iostream>
 #include <memory>
 
@@ -8,12 +7,12 @@
 #include "kinora/base/progress.h"
 #include "kinora/base/utf8.h"
 #include "kinora/cli/bench.h"
+#include "kinora/cli/judged.h"
 #include "kinora/cli/model_options.h"
 #include "kinora/cli/world_options.h"
 #include "kinora/media/contact_sheet.h"
 #include "kinora/media/output.h"
 #include "kinora/media/png.h"
-#include "kinora/world/judge.h"
 
 namespace kinora::cli {
 namespace {
@@ -28,43 +27,9 @@ struct Options {
   bool each = false, judge_only = false;
 };
 
-/// How often each attribute was right.
-struct Tally {
-  int64_t clips = 0, shape = 0, colour = 0, motion = 0, background = 0, size = 0, all = 0;
-
-  void add(const world::Score& s) {
-    ++clips;
-    shape += s.shape, colour += s.colour, motion += s.motion, background += s.background, size += s.size;
-    all += s.all();
-  }
-  Json to_json() const {
-    const auto share = [this](int64_t right) {
-      return clips > 0 ? static_cast<double>(right) / static_cast<double>(clips) : 0.0;
-    };
-    return {{"clips", clips},          {"colour", share(colour)},         {"shape", share(shape)},
-            {"motion", share(motion)}, {"background", share(background)}, {"size", share(size)},
-            {"all", share(all)}};
-  }
-};
-
 const std::string& other(const std::vector<std::string>& names, const std::string& name, size_t step) {
   const auto at = static_cast<size_t>(std::find(names.begin(), names.end(), name) - names.begin());
   return names[(at + 1 + step % (names.size() - 1)) % names.size()];
-}
-
-/// Every combination once, and behind them pairs in the share that the world has.
-std::vector<world::Scene> scenes_of(const world::WorldConfig& config, world::Split split, uint64_t seed) {
-  std::vector<world::Scene> scenes = world::every_combination(config, split, seed);
-  if (scenes.empty() || config.pairs <= 0.0) return scenes;
-  const double share = std::min(config.pairs, 0.5);
-  const auto pairs = static_cast<uint64_t>(std::lround(static_cast<double>(scenes.size()) * share / (1.0 - share)));
-  for (uint64_t i = 0; i < pairs; ++i) scenes.push_back(world::draw_pair(config, seed + i, split));
-  return scenes;
-}
-
-/// One of `count` scenes that lie evenly over all of them, or all of them again and again.
-const world::Scene& evenly(const std::vector<world::Scene>& scenes, size_t i, size_t count) {
-  return scenes[count < scenes.size() ? i * scenes.size() / count : i % scenes.size()];
 }
 
 /// Rendered truth, and the same clips under captions of which one attribute is wrong: none of those may pass.
@@ -142,43 +107,32 @@ int builtin(Options& o, Context& context) {
   std::vector<media::Frames> shown;
   std::vector<std::string> captions;
   double iou = 0;
-  constexpr size_t kAtOnce = 8, kShown = 24;
+  constexpr size_t kShown = 24;
   ProgressOptions line{
       .label = "judge", .total = static_cast<int64_t>(count), .unit = "clip", .is_terminal = is_terminal(2)};
   Progress progress(std::cerr, line);
+  const JudgeRequest wanted{.request = o.request, .seed = o.seed, .count = count, .cancel = context.cancel};
   const double seconds = seconds_of([&] {
-    for (size_t first = 0; first < count; first += kAtOnce) {
-      video::Request request = o.request;
-      std::vector<world::Scene> scenes;
-      for (size_t i = first; i < std::min(count, first + kAtOnce); ++i) {
-        const world::Scene& scene = evenly(all_scenes, i, count);
-        request.prompts.push_back(world::caption(scene, o.seed + i));
-        scenes.push_back(world::as_told(scene, request.prompts.back()));
+    judge_clips(pipeline, config, all_scenes, wanted, [&](JudgedClip clip) {
+      tally.add(clip.score);
+      if (clip.scene.objects.size() > 1) pairs.add(clip.score);
+      for (const world::Reading& r : clip.verdict.objects)
+        iou += r.iou / static_cast<double>(clip.verdict.objects.size());
+      if (o.each) {
+        print_json({{"bench", "clip"},
+                    {"prompt", clip.prompt},
+                    {"seed", clip.seed},
+                    {"background", clip.verdict.background},
+                    {"objects", reading_of(clip.verdict)},
+                    {"single", clip.verdict.single},
+                    {"right", clip.score.all()}});
       }
-      request.seed = o.seed + first;
-      const auto clips = pipeline.generate(request, {.on_progress = {}, .on_frames = {}, .cancel = context.cancel});
-      for (size_t i = 0; i < clips.size(); ++i) {
-        const world::Verdict verdict = world::judge(config, clips[i].frames);
-        const world::Score score = world::compare(verdict, scenes[i]);
-        tally.add(score);
-        if (scenes[i].objects.size() > 1) pairs.add(score);
-        for (const world::Reading& r : verdict.objects) iou += r.iou / static_cast<double>(verdict.objects.size());
-        if (o.each) {
-          print_json({{"bench", "clip"},
-                      {"prompt", request.prompts[i]},
-                      {"seed", *request.seed + i},
-                      {"background", verdict.background},
-                      {"objects", reading_of(verdict)},
-                      {"single", verdict.single},
-                      {"right", score.all()}});
-        }
-        if (!o.sheet.empty() && shown.size() < kShown) {
-          shown.push_back(clips[i].frames);
-          captions.push_back((score.all() ? "ok: " : "no: ") + request.prompts[i]);
-        }
+      if (!o.sheet.empty() && shown.size() < kShown) {
+        shown.push_back(std::move(clip.frames));
+        captions.push_back((clip.score.all() ? "ok: " : "no: ") + clip.prompt);
       }
-      progress.update(static_cast<int64_t>(std::min(count, first + kAtOnce)));
-    }
+      progress.update(tally.clips);
+    });
   });
   progress.finish();
   const video::Plan plan = [&] {
