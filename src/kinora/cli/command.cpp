@@ -1,7 +1,6 @@
 #include "kinora/cli/command.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/detail/CUDAHooksInterface.h>
 
 #include <cctype>
 #include <charconv>
@@ -11,6 +10,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/utf8.h"
+#include "kinora/tensor/device.h"
 
 namespace kinora::cli {
 
@@ -27,25 +27,7 @@ void add_device(CLI::App& command, std::string& device) {
   command.add_option("--device", device, "cpu, cuda or cuda:N")->capture_default_str();
 }
 
-c10::Device parse_device(const std::string& name) {
-  if (name == "cpu") return at::kCPU;
-  int index = 0;
-  const std::string_view number =
-      std::string_view(name).substr(std::min(name.size(), std::string_view("cuda:").size()));
-  const auto [end, failed] = std::from_chars(number.data(), number.data() + number.size(), index);
-  const bool is_numbered = name.starts_with("cuda:") && failed == std::errc() && end == number.data() + number.size();
-  if (name != "cuda" && (!is_numbered || index < 0))
-    throw UsageError(concat("the device \"", printable(name), "\" is not known"), "choose cpu, cuda or cuda:N");
-  const auto& cuda = at::detail::getCUDAHooks();
-  if (!cuda.hasCUDART())
-    throw ResourceError("this build of Kinora has no CUDA", "build it with -DKINORA_CUDA=ON, or choose --device cpu");
-  const int count = cuda.deviceCount();
-  if (index >= count) {
-    throw ResourceError(concat("there is no CUDA device ", index, "; this machine has ", count),
-                        count > 0 ? concat("choose cuda:0 to cuda:", count - 1) : "choose --device cpu");
-  }
-  return {at::kCUDA, static_cast<c10::DeviceIndex>(index)};
-}
+c10::Device parse_device(const std::string& name) { return kinora::parse_device(name); }
 
 uint64_t parse_bytes(const std::string& text) {
   if (text.empty()) return 0;

@@ -3,7 +3,6 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/detail/CUDAHooksInterface.h>
-#include <torch/headeronly/version.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -22,6 +21,7 @@
 #include "kinora/cli/bench.h"
 #include "kinora/cli/model_options.h"
 #include "kinora/media/ffmpeg.h"
+#include "kinora/tensor/libtorch.h"
 #include "kinora/tensor/safetensors.h"
 
 namespace kinora::cli {
@@ -60,7 +60,10 @@ std::string value_in(const char* file, std::string_view key) {
 
 Finding version() { return {.name = "kinora", .text = KINORA_VERSION, .facts = {{"version", KINORA_VERSION}}}; }
 
-Finding libtorch() { return {.name = "libtorch", .text = TORCH_VERSION, .facts = {{"version", TORCH_VERSION}}}; }
+Finding libtorch() {
+  const std::string version = running_libtorch();
+  return {.name = "libtorch", .text = version, .facts = {{"version", version}}};
+}
 
 Finding processor() {
   std::string model = value_in("/proc/cpuinfo", "model name");

@@ -12,6 +12,7 @@
 #include "kinora/cli/command.h"
 #include "kinora/cli/signals.h"
 #include "kinora/tensor/allocator.h"
+#include "kinora/tensor/libtorch.h"
 
 namespace {
 
@@ -41,6 +42,7 @@ void keep_memory() {
 }
 
 int run(const Action& action) {
+  check_libtorch();
   // Outlives every tensor: some live until the process ends.
   static Ledger* const ledger = new Ledger;
   install_counting_allocator(*ledger);
