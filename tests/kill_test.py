@@ -23,6 +23,7 @@ STEPS = 40
 config = copy.deepcopy(TINY)
 config["stages"]["denoiser"]["steps"] = STEPS
 config["stages"]["denoiser"]["picture_every"] = 7
+config["stages"]["denoiser"]["given_every"] = 3
 for stage in ("spatial", "temporal", "denoiser"):
     config["stages"][stage]["checkpoint_seconds"] = 0  # at every step: most kills then fall into a checkpoint
 

@@ -64,6 +64,9 @@ void check_sizes(const ShapesConfig& config, const std::string& what) {
     throw DataError(concat(what, ": \"", name, "\" is ", size),
                     concat("the autoencoder takes multiples of ", block, " pixels"));
   }
+  if (config.given_every > 0 && config.transformer.patch_size[0] != 1)
+    throw DataError(concat(what, ": \"given_every\" is for transformers that take each latent frame alone"),
+                    "set the first number of transformer.patch_size to 1, or leave given_every out");
   if (config.vae.spatial.in_channels != 3 || config.vae.spatial.out_channels != 3)
     throw DataError(concat(what, ": vae_2d must take and give 3 channels: red, green and blue"));
 }
@@ -234,6 +237,7 @@ ShapesConfig ShapesConfig::from_json(const Json& json, const std::string& what) 
   c.latents = denoiser.int_or("clips", c.latents, 1, kMostClips);
   c.picture_steps = denoiser.int_or("picture_steps", c.picture_steps, 0);
   c.picture_every = denoiser.int_or("picture_every", c.picture_every, 0);
+  c.given_every = denoiser.int_or("given_every", c.given_every, 0);
   c.picture_batch = denoiser.int_or("picture_batch", c.denoiser.batch, 1, kMostClips);
   if (c.picture_batch % c.denoiser.parts != 0)
     throw DataError(concat(denoiser.what(), ": a \"picture_batch\" of ", c.picture_batch, " cannot be split into ",

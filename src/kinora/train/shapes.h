@@ -51,6 +51,7 @@ struct ShapesConfig {
   int64_t picture_steps = 0;  ///< first steps of the denoiser on single latent frames: shape and colour are all there
   int64_t picture_every = 0;  ///< later every n-th step is on single frames, too; 0: none
   int64_t picture_batch = 0;  ///< frames in such a step, each of a clip of its own; a frame costs a clip's share
+  int64_t given_every = 0;    ///< every n-th step on clips is given some latent frames clean; 0: none
   TimeDraw times;
   double text_lr_factor = 0.3;  ///< of the denoiser's rate, for the text encoder
   Json defaults;                ///< what `generate` uses when it is not told otherwise; written into model_index.json

@@ -22,10 +22,30 @@ Tensor draw_times(int64_t batch, const TimeDraw& draw, at::Generator& generator)
   return (at::sigmoid(draw.mean + draw.std * normal) * kTrainTimesteps).to(at::kFloat);
 }
 
-/// Of latents [B, C, T, H, W], a frame drawn for each: [B, C, 1, H, W].
-Tensor one_frame_of_each(const Tensor& latents, at::Generator& generator) {
-  const Tensor frame = at::randint(0, latents.size(2), {latents.size(0), 1, 1, 1, 1}, generator, at::kLong);
-  return latents.take_along_dim(frame.to(latents.device()), 2);
+/// One latent frame of each clip [B, C, T, H, W] -> [B, C, 1, H, W], and the frame rate that the model is told, [B]. Half
+/// are the first: alone it is a picture. The others are drawn from all, for most latents hold several frames.
+std::pair<Tensor, Tensor> one_frame_of_each(const Tensor& latents, double fps, at::Generator& generator) {
+  const int64_t batch = latents.size(0);
+  const Tensor is_picture = at::rand({batch}, generator).lt(0.5);
+  const Tensor drawn = at::randint(0, latents.size(2), {batch}, generator, at::kLong);
+  const Tensor frame = drawn.masked_fill(is_picture, 0).view({batch, 1, 1, 1, 1}).to(latents.device());
+  return {latents.take_along_dim(frame, 2), at::full({batch}, fps).masked_fill(is_picture, kImageFps)};
+}
+
+/// Which of T latent frames are to be denoised, [B, T] bool: one to three at the beginning are given, and of every third
+/// clip one or two at the end, as for clips that begin with a picture, go on from another, or lead to one.
+Tensor draw_given(int64_t batch, int64_t frames, at::Generator& generator) {
+  Tensor is_free = at::ones({batch, frames}, at::kBool);
+  const auto draw = [&](int64_t low, int64_t high) {
+    return at::randint(low, high + 1, {1}, generator, at::kLong).item<int64_t>();
+  };
+  for (int64_t b = 0; b < batch; ++b) {
+    const int64_t head = std::min<int64_t>(draw(1, 3), frames - 1);
+    const int64_t tail = draw(0, 2) > 0 ? 0 : std::min<int64_t>(draw(1, 2), frames - 1 - head);
+    is_free[b].narrow(0, 0, head).fill_(false);
+    if (tail > 0) is_free[b].narrow(0, frames - tail, tail).fill_(false);
+  }
+  return is_free;
 }
 
 bool is_block_matrix(const Param& p) {
@@ -99,18 +119,22 @@ TrainedDenoiser train_denoiser(const ShapesContext& context, const models::Video
     caption = at::where(dropped, run.weights->get(model.null_caption()).to(caption.scalar_type()), caption);
 
     Tensor clean = latents.index_select(0, which).to(options.device, at::kFloat);
-    if (pictures) clean = one_frame_of_each(clean, generator);
-    const double fps = pictures || config.world.frames == 1 ? kImageFps : config.world.fps;
+    Tensor fps = at::full({batch}, config.world.frames == 1 ? kImageFps : config.world.fps);
+    if (pictures) std::tie(clean, fps) = one_frame_of_each(clean, config.world.fps, generator);
+    const bool given = !pictures && config.given_every > 0 && part.step % config.given_every == 0 && clean.size(2) > 1;
+    const Tensor is_free = given ? draw_given(batch, clean.size(2), generator).to(options.device) : Tensor();
     const Tensor noise = randn(clean.sizes(), generator).to(options.device);
     const Tensor times = draw_times(batch, config.times, generator).to(options.device);
-    const Tensor velocity = model.forward(run, {.latents = flow.add_noise(clean, noise, times).to(config.dtype),
+    Tensor noised = flow.add_noise(clean, noise, times);
+    if (given) noised = at::where(is_free.view({batch, 1, -1, 1, 1}), noised, clean);
+    const Tensor velocity = model.forward(run, {.latents = noised.to(config.dtype),
                                                 .timestep = times,
                                                 .caption = caption,
                                                 .caption_mask = tokens.mask,
-                                                .fps = at::full({batch}, fps, clean.options()),
+                                                .fps = fps.to(options.device),
                                                 .height = height,
                                                 .width = width});
-    return rflow_loss(velocity.narrow(1, 0, clean.size(1)), clean, noise).mean();
+    return rflow_loss(velocity.narrow(1, 0, clean.size(1)), clean, noise, is_free).mean();
   };
   StageHooks hooks = context.hooks(stage.name);
   hooks.on_checkpoint = [&](int64_t step) {

@@ -76,12 +76,20 @@ TEST(ShapesConfig, RefusesWhatWouldFailInTheMiddleOfAStage) {
            {"/stages/denoiser/batch", int64_t{1} << 40},
            {"/stages/denoiser/time_std", -1},
            {"/stages/denoiser/picture_batch", 0},
+           {"/stages/denoiser/given_every", -1},
            {"/stages/gate", 1.5},
            {"/stages/gates", 0.5},
            {"/dtype", "float8"},
        }) {
     EXPECT_THROW(ShapesConfig::from_json(with(pointer, value), "tiny"), DataError) << pointer << " " << value;
   }
+}
+
+TEST(ShapesConfig, GivenFramesAreForTransformersThatTakeEachLatentFrameAlone) {
+  Json json = with("/stages/denoiser/given_every", 2);
+  EXPECT_EQ(ShapesConfig::from_json(json, "tiny").given_every, 2);
+  json["transformer"]["patch_size"] = {2, 2, 2};
+  EXPECT_THROW(ShapesConfig::from_json(json, "tiny"), DataError);
 }
 
 class TrainShapes : public ::testing::Test {
