@@ -34,11 +34,11 @@ int complain(const std::string& what, const std::string& hint, int exit_code) {
   return exit_code;
 }
 
-/// Large blocks stay with the process: a page fault for each page of each activation took half the time of some operators.
+/// Tensors of some size are kept by their own pool; what else is large goes back when it is freed, so that the heap has no holes.
 void keep_memory() {
-  ::mallopt(M_MMAP_MAX, 0);
-  ::mallopt(M_TRIM_THRESHOLD, 1 << 30);
-  ::mallopt(M_TOP_PAD, 16 << 20);
+  ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
+  ::mallopt(M_TRIM_THRESHOLD, 64 << 20);
+  ::mallopt(M_TOP_PAD, 1 << 20);
 }
 
 int run(const Action& action) {

@@ -8,12 +8,14 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/memory.h"
+#include "kinora/tensor/block_pool.h"
 
 namespace kinora {
 namespace {
 
 constexpr size_t kAlignment = 64;
 constexpr size_t kLargestBlock = size_t{1} << 47;  // the address space of a process
+constexpr size_t kPooled = size_t{256} << 10;      // smaller blocks fit into malloc's heap without holes that count
 
 thread_local MemoryKind current_kind = MemoryKind::activations;
 
@@ -25,13 +27,29 @@ struct alignas(kAlignment) BlockHead {
 };
 static_assert(sizeof(BlockHead) == kAlignment);
 
+/// Never destroyed: tensors may be freed after main.
+BlockPool& pool() {
+  static auto* const shared = new BlockPool;
+  return *shared;
+}
+
+void* take_block(size_t bytes) {
+  if (bytes >= kPooled) return pool().take(bytes);
+  void* block = nullptr;
+  return ::posix_memalign(&block, kAlignment, bytes) == 0 ? block : nullptr;
+}
+
 BlockHead* head_of(void* data) { return static_cast<BlockHead*>(data) - 1; }
 
 void free_block(void* data) {
   if (data == nullptr) return;
   BlockHead* head = head_of(data);
-  head->ledger->release(head->kind, head->bytes);
-  std::free(head);
+  const uint64_t bytes = head->bytes;
+  head->ledger->release(head->kind, bytes);
+  if (bytes >= kPooled)
+    pool().give(head, bytes);
+  else
+    std::free(head);
 }
 
 class CountingAllocator final : public c10::Allocator {
@@ -41,14 +59,14 @@ class CountingAllocator final : public c10::Allocator {
   c10::DataPtr allocate(size_t num_bytes) override {
     const c10::Device cpu(c10::DeviceType::CPU);
     if (num_bytes == 0) return {nullptr, nullptr, &free_block, cpu};
-    void* block = nullptr;
-    if (num_bytes > kLargestBlock || ::posix_memalign(&block, kAlignment, num_bytes + sizeof(BlockHead)) != 0) {
+    const uint64_t counted = num_bytes + sizeof(BlockHead);
+    void* const block = num_bytes > kLargestBlock ? nullptr : take_block(counted);
+    if (block == nullptr) {
       throw ResourceError(concat("out of memory: ", human_bytes(num_bytes), " more are needed, ",
                                  human_bytes(available_memory_bytes()), " are free"),
                           "take smaller sizes (frames, height, width, batch), or free memory");
     }
     Ledger* const ledger = ledger_.load();
-    const uint64_t counted = num_bytes + sizeof(BlockHead);
     auto* head = new (block) BlockHead{ledger, counted, current_kind};
     ledger->add(head->kind, counted);
     void* const data = head + 1;
