@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Holds every include under src/kinora to the table of rooms in ARCHITECTURE.md.
 
+Files that lie in src/kinora itself, the public face, are the room `kinora`.
 A room may include itself, the rooms its row names and, through them, what those may include. Usage: include_rules.py [ROOT]
 """
 import re
@@ -38,15 +39,16 @@ def check(root):
     for file in sorted((root / "src/kinora").rglob("*")):
         if file.suffix not in (".h", ".cpp", ".cu"):
             continue
-        room = file.relative_to(root / "src/kinora").parts[0]
+        parts = file.relative_to(root / "src/kinora").parts
+        room = parts[0] if len(parts) > 1 else "kinora"
         if room not in table:
             problems.append(f"{file.relative_to(root)}: room {room} has no row in ARCHITECTURE.md")
             continue
         allowed = closure(table, room)
         for number, line in enumerate(file.read_text().splitlines(), 1):
-            match = re.match(r'\s*#\s*include\s*["<]kinora/(\w+)/', line)
-            if match and match.group(1) not in allowed:
-                problems.append(f"{file.relative_to(root)}:{number}: {room} may not include {match.group(1)}")
+            match = re.match(r'\s*#\s*include\s*["<]kinora/(?:(\w+)/|\w+\.h)', line)
+            if match and (match.group(1) or "kinora") not in allowed:
+                problems.append(f"{file.relative_to(root)}:{number}: {room} may not include {match.group(1) or 'kinora'}")
     return table, problems
 
 
@@ -61,7 +63,11 @@ def self_test():
         for room, include in (("a", "b"), ("c", "a"), ("d", "a")):
             (root / "src/kinora" / room).mkdir(parents=True)
             (root / "src/kinora" / room / "x.h").write_text(f'#include "kinora/{include}/x.h"\n')
-        wanted = ["src/kinora/a/x.h:1: a may not include b", "src/kinora/d/x.h: room d has no row in ARCHITECTURE.md"]
+        (root / "src/kinora/b").mkdir()
+        (root / "src/kinora/b/y.h").write_text('#include "kinora/kinora.h"\n')
+        (root / "src/kinora/kinora.h").write_text('#include "kinora/a/x.h"\n')
+        wanted = ["src/kinora/a/x.h:1: a may not include b", "src/kinora/b/y.h:1: b may not include kinora",
+                  "src/kinora/d/x.h: room d has no row in ARCHITECTURE.md", "src/kinora/kinora.h: room kinora has no row in ARCHITECTURE.md"]
         assert check(root)[1] == wanted, check(root)[1]
 
 
