@@ -29,7 +29,8 @@ test: configure ## build and run every test
 	@cmake --build "$(BUILD)"
 	@ctest --test-dir "$(BUILD)" --parallel $$(nproc) --output-on-failure --no-tests=error $(TEST_ARGS)
 
-install: build ## install under PREFIX (/usr/local), for this machine: LibTorch stays in .deps
+install: configure ## install under PREFIX (/usr/local), for this machine: LibTorch stays in .deps
+	@cmake --build "$(BUILD)" --target kinora kinora_shared
 	@cmake --install "$(BUILD)" --prefix "$(PREFIX)"
 
 bench: build ## measure: machine, operators, models
