@@ -45,10 +45,12 @@ Tensor SelfAttention::operator()(const Run& run, const Tensor& x, Axis along, co
   const int64_t batch = x.size(0), frames = x.size(1), rows = x.size(2);
   const Tensor qkv = qkv_(run, x);
   const int64_t heads = qkv.size(3) / (3 * head_dim_);  // fewer than the model's where weights are sharded
-  const Tensor split = qkv.view({batch, frames, rows, 3, heads, head_dim_});
   const bool in_frame = along == Axis::rows;
-  const Tensor by_head = in_frame ? split.permute({3, 0, 1, 4, 2, 5}) : split.permute({3, 0, 2, 4, 1, 5});
-  const auto stream = [&](int64_t which) { return by_head.select(0, which); };  // [B, T or S, A, rows, D]
+  const std::vector<Tensor> parts = qkv.chunk(3, -1);  // its gradient is one cat
+  const auto stream = [&](size_t which) {              // [B, T or S, A, rows, D]
+    const Tensor split = parts[which].view({batch, frames, rows, heads, head_dim_});
+    return in_frame ? split.permute({0, 1, 3, 2, 4}) : split.permute({0, 2, 3, 1, 4});
+  };
   Tensor out = stream(2).flatten(0, 1);
   if (out.size(2) > 1) {  // a row alone attends to itself
     // Flattened after the norm, which lays its result out anew: nothing is copied for the attention's sake.
