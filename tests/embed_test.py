@@ -101,6 +101,15 @@ class Embed(unittest.TestCase):
         self.assertIn(f"{elsewhere}/torch/lib/libtorch_cpu.so", self.works("ldd", program))
         self.works(program, "--steps", "1", "--output", self.home / "other.gif")
 
+    def test_another_libtorch_is_refused_before_anything_else(self):
+        fake = self.home / "fake.so"
+        (self.home / "fake.c").write_text("unsigned long aoti_torch_abi_version(void) { return 2ul << 56 | 10ul << 48 | 3ul << 40; }\n")
+        self.works(COMPILER, "-x", "c", "-shared", "-fPIC", self.home / "fake.c", "-o", fake)
+        for command in ((self.program, "--model", "nowhere"), (self.prefix / "bin/kinora", "generate", PROMPT, "--model", "nowhere")):
+            done = run(*command, env={"LD_PRELOAD": str(fake)}, cwd=self.home)
+            self.assertEqual(done.returncode, 69, done.stderr)
+            self.assertRegex(done.stderr, r"for LibTorch \d+\.\d+\.\d+, and LibTorch 2\.10\.3 is loaded")
+
     def test_a_later_version_is_not_found(self):
         source = self.home / "later"
         source.mkdir()

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <map>
 #include <stdexcept>
+#include <thread>
 
 #include "kinora/video/test_model.h"
 
@@ -145,6 +146,17 @@ TEST_F(Face, AStopTokenEndsTheWorkAndThePipelineStaysUsable) {
   EXPECT_THROW(pipeline.generate(request(), {.on_progress = on_progress, .cancel = stop.get_token()}), CancelledError);
   EXPECT_EQ(seen, 1);
   EXPECT_EQ(pipeline.generate(request()).size(), 1u);
+}
+
+TEST_F(Face, PipelinesWorkSideBySide) {
+  const std::vector<float> alone = Pipeline::load(model()).generate(request()).at(0).latents.values;
+  std::array<std::vector<float>, 3> made;
+  {
+    std::vector<std::jthread> threads;
+    for (auto& values : made)
+      threads.emplace_back([&] { values = Pipeline::load(model()).generate(request()).at(0).latents.values; });
+  }
+  for (const auto& values : made) EXPECT_EQ(values, alone);
 }
 
 TEST_F(Face, ExceptionsOfCallbacksPassThrough) {
