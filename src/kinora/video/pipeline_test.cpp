@@ -6,6 +6,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
+#include "kinora/base/memory.h"
 #include "kinora/video/test_model.h"
 
 namespace kinora::video {
@@ -53,6 +54,18 @@ TEST_F(PipelineTest, MakesTheClipThatWasAskedFor) {
   EXPECT_EQ(clips[0].metadata.frames, clips[0].frames.frames);
   EXPECT_EQ(clips[0].metadata.seed, std::optional<uint64_t>(5));
   EXPECT_EQ(Json::parse(clips[0].metadata.settings).at("steps"), 3);
+}
+
+TEST_F(PipelineTest, TwoHundredRequestsHoldNoMoreMemoryThanFifty) {
+  Pipeline pipeline = load();
+  uint64_t after_fifty = 0;
+  for (int i = 0; i < 200; ++i) {
+    Request request = request_for({"a red ball moves right"}, static_cast<uint64_t>(i));
+    request.num_frames = 5 + i % 3 * 4, request.height = 16 + i % 5 * 2, request.steps = 1;
+    pipeline.generate(request);
+    if (i == 49) after_fifty = resident_bytes();
+  }
+  EXPECT_LT(resident_bytes(), after_fifty + (uint64_t{4} << 20));
 }
 
 TEST_F(PipelineTest, OddSizesAndSinglePicturesWork) {
