@@ -3,6 +3,7 @@
 #include <ATen/core/grad_mode.h>
 
 #include <algorithm>
+#include <chrono>
 
 #include "kinora/base/error.h"
 #include "kinora/base/json.h"
@@ -15,7 +16,8 @@
 namespace kinora::train {
 namespace {
 
-constexpr double kSeen = 24.0 / 127.5;  // a difference from the background that counts as object
+constexpr std::chrono::minutes kSaveEvery{5};  // of latents that are being encoded
+constexpr double kSeen = 24.0 / 127.5;         // a difference from the background that counts as object
 
 Tensor background_of(const world::WorldConfig& config, const world::Scene& scene) {
   media::Frames still = media::make_frames(1, config.height, config.width, config.fps);
@@ -87,21 +89,41 @@ Tensor cached_latents(const std::filesystem::path& file, const std::string& key,
                       const std::function<Tensor(const Tensor& clips)>& encode,
                       const std::function<void(int64_t done)>& progress) {
   const std::string whole_key = Json{{"world", world::to_json(config)}, {"seed", seed}, {"encoder", key}}.dump();
+  at::NoGradGuard no_grad;
+  Tensor latents;
+  int64_t done = 0;
   if (std::filesystem::exists(file)) {
     const Checkpoint cache(file);
     const auto& metadata = cache.files().front()->metadata();
     const auto found = metadata.find("key");
     if (found != metadata.end() && found->second == whole_key) {
-      const Tensor latents = load_tensor(cache.require("latents"));
-      if (latents.size(0) >= count) return latents.narrow(0, 0, count);
+      const Tensor known = load_tensor(cache.require("latents"));
+      if (known.size(0) >= count) return known.narrow(0, 0, count);
+      done = known.size(0) / batch * batch;  // the batches stay those of a run that nobody ended
+      auto shape = known.sizes().vec();
+      shape[0] = count;
+      latents = at::empty(shape, known.options());
+      latents.narrow(0, 0, done).copy_(known.narrow(0, 0, done));
     }
   }
-  at::NoGradGuard no_grad;
-  Tensor latents;
-  for (int64_t done = 0; done < count;) {
+  const auto save = [&] {
+    if (done > 0) save_tensors(file, {{"latents", latents.narrow(0, 0, done)}}, {{"key", whole_key}});
+  };
+  auto saved_at = std::chrono::steady_clock::now();
+  while (done < count) {
+    if (std::chrono::steady_clock::now() - saved_at > kSaveEvery) {
+      save();
+      saved_at = std::chrono::steady_clock::now();
+    }
     std::vector<int64_t> indices;
     for (int64_t i = done; i < std::min(done + batch, count); ++i) indices.push_back(i);
-    const Tensor part = encode(clip_batch(config, seed, indices)).to(at::kCPU, at::kBFloat16);
+    Tensor part;
+    try {
+      part = encode(clip_batch(config, seed, indices)).to(at::kCPU, at::kBFloat16);
+    } catch (const CancelledError&) {
+      save();
+      throw;
+    }
     if (!latents.defined()) {
       auto shape = part.sizes().vec();
       shape[0] = count;
@@ -111,7 +133,7 @@ Tensor cached_latents(const std::filesystem::path& file, const std::string& key,
     done += part.size(0);
     progress(done);
   }
-  save_tensors(file, {{"latents", latents}}, {{"key", whole_key}});
+  save();
   return latents;
 }
 

@@ -36,7 +36,9 @@ struct Tokens {
 Tokens tokenize(const text::Tokenizer& tokenizer, const std::vector<std::string>& captions, int64_t max_length);
 
 /// Encoded clips 0 .. count-1 of `seed`, [count, C, T, H, W] in bfloat16: read from `file` when it was made for the same
-/// world, seed and `key` (what encoded them), else encoded in batches and written. progress(done) as clips are done.
+/// world, seed and `key` (what encoded them), and encoded in batches and written as far as it has fewer. A CancelledError
+/// of `encode` leaves what was encoded in the file, and so does a kill but for the last minutes. progress(done) as clips
+/// are done.
 Tensor cached_latents(const std::filesystem::path& file, const std::string& key, const world::WorldConfig& config,
                       uint64_t seed, int64_t count, int64_t batch,
                       const std::function<Tensor(const Tensor& clips)>& encode,
