@@ -1,4 +1,5 @@
-// For tests of models: weights that leave no part of a model without effect, as the training's first values would.
+// For tests of models: weights that leave no part of a model without effect, as the training's first values would, and
+// a source that counts.
 #pragma once
 
 #include <cmath>
@@ -21,5 +22,20 @@ inline std::vector<Tensor> drawn_weights(const Params& params, uint64_t seed, at
   }
   return values;
 }
+
+/// Counts what its linear layers multiply; a multiply-add counts 2.
+class CountingWeights : public WeightSource {
+ public:
+  explicit CountingWeights(WeightSource& from) : from_(from) {}
+  Tensor get(const Param& param) override { return from_.get(param); }
+  Tensor linear(const Tensor& x, const Param& weight, const Param* bias) override {
+    flops += 2.0 * static_cast<double>(x.numel() * weight.shape[0]);
+    return from_.linear(x, weight, bias);
+  }
+  double flops = 0;
+
+ private:
+  WeightSource& from_;
+};
 
 }  // namespace kinora

@@ -97,6 +97,14 @@ T5Config T5Config::from_json(const Json& json, std::string_view what) {
   return c;
 }
 
+double t5_flops(const T5Config& config, int64_t tokens, int64_t batch) {
+  const auto real = [](int64_t n) { return static_cast<double>(n); };
+  const double l = real(tokens), c = real(config.d_model), f = real(config.d_ff);
+  const double inner = real(config.num_heads * config.d_kv);
+  const double layer = 8 * l * c * inner + 4 * l * l * inner + 2 * l * c * f * (config.gated ? 3 : 2);
+  return real(batch * config.num_layers) * layer;
+}
+
 Tensor relative_position_bucket(const Tensor& relative_position, bool bidirectional, int64_t num_buckets,
                                 int64_t max_distance) {
   Tensor offset = at::zeros_like(relative_position);

@@ -31,6 +31,10 @@ struct T5Config {
   static T5Config from_json(const Json& json, std::string_view what = "text_encoder/config.json");
 };
 
+/// Multiply-adds count 2. Matrix products and attention of [batch, L] tokens, with I = num_heads d_kv, C d_model, F d_ff:
+///   batch num_layers (2 L 4 C I + 4 L^2 I + 2 L C F (3 where gated, else 2))
+double t5_flops(const T5Config& config, int64_t tokens, int64_t batch = 1);
+
 /// Bucket of each relative position (key minus query): int64, any shape -> the same. Half of the buckets are exact
 /// distances, the others grow logarithmically up to max_distance; `bidirectional` gives each direction half of them.
 Tensor relative_position_bucket(const Tensor& relative_position, bool bidirectional, int64_t num_buckets,

@@ -8,6 +8,7 @@
 #include "kinora/base/error.h"
 #include "kinora/base/test_folder.h"
 #include "kinora/nn/load.h"
+#include "kinora/nn/test_weights.h"
 #include "kinora/tensor/convert.h"
 #include "kinora/tensor/test_values.h"
 #include "kinora/text/test_configs.h"
@@ -183,6 +184,19 @@ TEST(T5, RefusesInputsThatDoNotFit) {
   stop.request_stop();
   const kinora::Run cancelled{.weights = &weights, .cancel = stop.get_token()};
   EXPECT_THROW(encoder.forward(cancelled, ids_of(1, 5)), CancelledError);
+}
+
+TEST(T5Flops, CountWhatTheLayersMultiply) {
+  for (const bool gated : {false, true}) {
+    T5Config config = tiny_t5();
+    config.gated = gated;
+    const T5Encoder encoder(config);
+    auto weights = init_weights(encoder.params(), 3);
+    CountingWeights counting(weights);
+    encoder.forward({.weights = &counting}, ids_of(2, 11));
+    const double attention = 2 * 3 * 4 * 11 * 11 * 15;
+    EXPECT_DOUBLE_EQ(t5_flops(config, 11, 2), counting.flops + attention);
+  }
 }
 
 }  // namespace

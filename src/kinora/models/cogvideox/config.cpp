@@ -75,4 +75,19 @@ CogVideoXConfig CogVideoXConfig::from_json(const Json& json, std::string_view wh
   return c;
 }
 
+double cogvideox_flops(const CogVideoXConfig& config, int64_t frames, int64_t height, int64_t width,
+                       int64_t text_tokens, int64_t batch) {
+  const auto real = [](int64_t n) { return static_cast<double>(n); };
+  const int64_t p = config.patch_size, pt = config.patch_frames();
+  const double n = real(frames / pt * (height / p) * (width / p)), l = real(text_tokens), rows = n + l;
+  const double d = real(config.width()), e = real(config.time_embed_dim), o = real(config.ofs_embed_dim);
+  const double feed_forward = config.feed_forward.gated ? 12 : 8;
+  const double blocks =
+      real(config.num_layers) * (rows * (4 + feed_forward) * 2 * d * d + 4 * rows * rows * d + 24 * e * d);
+  const double ends = 2 * n * d * real(pt * p * p * (config.in_channels + config.out_channels)) +
+                      2 * l * real(config.text_embed_dim) * d;
+  const double time = 2 * (d + e) * e + 4 * o * o + 4 * e * d;
+  return real(batch) * (blocks + ends + time);
+}
+
 }  // namespace kinora::models::cogvideox

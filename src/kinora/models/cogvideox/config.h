@@ -50,4 +50,12 @@ struct CogVideoXConfig {
   static CogVideoXConfig from_json(const Json& json, std::string_view what = "transformer/config.json");
 };
 
+/// Multiply-adds count 2. Matrix products and attention of one model call: latents [batch, frames, channels, height, width]
+/// with L text tokens. With N = T S video tokens, R = N + L, D width, E time_embed_dim, O ofs_embed_dim, v patch volume:
+///   batch * (num_layers (R (4 + 8) 2 D^2 + 4 R^2 D + 2 (2 E 6 D))                       blocks
+///            + 2 N D v (in + out channels) + 2 L text_embed_dim D                       ends
+///            + 2 (D + E) E + 2 (2 O^2) + 2 E 2 D)                                       time
+double cogvideox_flops(const CogVideoXConfig& config, int64_t frames, int64_t height, int64_t width,
+                       int64_t text_tokens, int64_t batch = 1);
+
 }  // namespace kinora::models::cogvideox

@@ -10,6 +10,7 @@
 #include "kinora/base/error.h"
 #include "kinora/models/test_configs.h"
 #include "kinora/nn/site.h"
+#include "kinora/nn/test_weights.h"
 
 namespace kinora::models::cogvideox {
 namespace {
@@ -237,6 +238,18 @@ TEST(CogVideoXConfig, RefusesWhatNoModelCanBe) {
   EXPECT_THROW(read(R"({"activation_fn": "tanh"})"), DataError);
   EXPECT_THROW(read(R"({"timestep_activation_fn": "tanh"})"), DataError);
   EXPECT_THROW(read(R"({"num_layers": 0})"), DataError);
+}
+
+TEST(CogVideoXFlops, CountWhatTheLayersMultiply) {
+  const auto config = tiny_rotary();
+  const CogVideoXTransformer model(config);
+  auto weights = init_weights(model.params(), 5);
+  CountingWeights counting(weights);
+  model.forward({.weights = &counting}, inputs_for(config, 2, 3, 6, 10));
+  const double n = 3 * 3 * 5, rows = n + 7, width = 32;
+  const double patches = 2 * 2 * n * width * (3 * 4);  // not a linear layer
+  const double attention = 2 * 2 * 4 * rows * rows * width;
+  EXPECT_DOUBLE_EQ(cogvideox_flops(config, 3, 6, 10, 7, 2), counting.flops + patches + attention);
 }
 
 }  // namespace

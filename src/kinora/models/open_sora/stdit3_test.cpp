@@ -208,21 +208,6 @@ TEST(STDiT3Errors, NameWhatDoesNotFit) {
   EXPECT_THROW(packed(stdit3_inputs()), UsageError);
 }
 
-/// Counts what it multiplies.
-class CountingWeights : public WeightSource {
- public:
-  explicit CountingWeights(WeightSource& from) : from_(from) {}
-  Tensor get(const Param& param) override { return from_.get(param); }
-  Tensor linear(const Tensor& x, const Param& weight, const Param* bias) override {
-    flops += 2.0 * static_cast<double>(x.numel() * weight.shape[0]);
-    return from_.linear(x, weight, bias);
-  }
-  double flops = 0;
-
- private:
-  WeightSource& from_;
-};
-
 TEST(STDiT3Flops, CountWhatTheLayersMultiply) {
   TestSTDiT3 model;
   CountingWeights counting(model.weights);

@@ -133,6 +133,35 @@ Json AutoencoderKlConfig::to_json() const {
           {"shift_factor", shift_factor}};
 }
 
+double decode_flops(const AutoencoderKlConfig& config, int64_t height, int64_t width, int64_t batch) {
+  double pixels = static_cast<double>(height * width), flops = 0;
+  const auto conv = [&](int64_t side, int64_t in, int64_t out) {
+    flops += 2 * static_cast<double>(side * side * in * out) * pixels;
+  };
+  const auto resnet = [&](int64_t in, int64_t out) {
+    conv(3, in, out), conv(3, out, out);
+    if (in != out) conv(1, in, out);
+  };
+  const std::vector<int64_t>& widths = config.block_out_channels;
+  int64_t channels = widths.back();
+  if (config.use_post_quant_conv) conv(1, config.latent_channels, config.latent_channels);
+  conv(3, config.latent_channels, channels);
+  for (int i = 0; i < 2; ++i) resnet(channels, channels);
+  if (config.mid_block_add_attention) {
+    for (int i = 0; i < 4; ++i) conv(1, channels, channels);
+    flops += 4 * pixels * pixels * static_cast<double>(channels);
+  }
+  for (size_t level = widths.size(); level-- > 0;) {
+    for (int64_t i = 0; i <= config.layers_per_block; ++i)
+      resnet(std::exchange(channels, widths[level]), widths[level]);
+    if (level == 0) break;
+    pixels *= 4;
+    conv(3, channels, channels);
+  }
+  conv(3, channels, config.out_channels);
+  return static_cast<double>(batch) * flops;
+}
+
 AutoencoderKl::AutoencoderKl(const Scope& scope, const AutoencoderKlConfig& config)
     : config_(config),
       encoder_(scope / "encoder", config.in_channels, config.latent_channels, widths_of(config)),

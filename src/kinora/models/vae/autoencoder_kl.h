@@ -40,6 +40,11 @@ struct AutoencoderKlConfig {
   Json to_json() const;
 };
 
+/// Multiply-adds count 2. Convolutions and attention of decoding latents [batch, latent_channels, height, width]; with P
+/// latent pixels, C_i the width of level i (the last is the innermost) and its 4^(levels - 1 - i) P pixels:
+///   a 3x3 convolution 18 in out pixels, a 1x1 one 2 in out pixels, the attention 8 C^2 P + 4 C P^2
+double decode_flops(const AutoencoderKlConfig& config, int64_t height, int64_t width, int64_t batch = 1);
+
 /// How a call is cut into parts that need less memory.
 struct KlParts {
   int64_t micro_batch = 0;       ///< pictures at a time, same result; 0: all (diffusers' slicing: 1)

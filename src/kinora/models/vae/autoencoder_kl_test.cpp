@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+#include <string>
+
 #include "kinora/base/error.h"
 #include "kinora/models/vae/tiles.h"
 #include "kinora/tensor/random.h"
@@ -175,6 +178,25 @@ TEST(AutoencoderKl, KnowsTheNamesOfOlderCheckpoints) {
   EXPECT_EQ(aliases("decoder.mid_block.attentions.0.to_out.0.bias"),
             Names{"decoder.mid_block.attentions.0.proj_attn.bias"});
   EXPECT_EQ(aliases("decoder.conv_in.bias"), Names{});
+}
+
+/// The weights tell where they work: those of up_blocks.i on 4^i times the latents' pixels, what changes the size and
+/// what follows on those of the next level.
+TEST(AutoencoderKlFlops, CountEveryConvolutionOfTheDecoder) {
+  const Vae vae;
+  double want = 0;
+  for (const Param& p : vae.params) {
+    const bool decodes = p.name.starts_with("decoder.") || p.name.starts_with("post_quant_conv.");
+    if (!decodes || p.shape.size() < 2) continue;
+    int level = p.name.starts_with("decoder.conv_out") ? 2 : 0;
+    for (int i = 0; i < 3; ++i) {
+      if (p.name.starts_with(concat("decoder.up_blocks.", i, ".")))
+        level = p.name.find("upsamplers") == std::string::npos ? i : i + 1;
+    }
+    want += 2 * static_cast<double>(c10::multiply_integers(p.shape)) * 5 * 7 * std::pow(4, level);
+  }
+  const double attention = 4.0 * (5 * 7) * (5 * 7) * 16;
+  EXPECT_DOUBLE_EQ(decode_flops(vae.model.config(), 5, 7, 3), 3 * (want + attention));
 }
 
 }  // namespace
