@@ -1,54 +1,28 @@
-// kinora bench dit, bench vae: whole models at their published sizes, with random weights.
+// kinora bench dit, cogvideox, t5, autoencoder, vae: whole models at their published sizes, with random weights.
 #include <ATen/ATen.h>
-#include <ATen/Parallel.h>
-#include <ATen/core/grad_mode.h>
 
 #include <memory>
+#include <utility>
 
 #include "kinora/base/error.h"
-#include "kinora/base/memory.h"
-#include "kinora/cli/bench.h"
-#include "kinora/cli/model_options.h"
+#include "kinora/cli/bench_model.h"
+#include "kinora/models/cogvideox/transformer.h"
 #include "kinora/models/open_sora/stdit3.h"
 #include "kinora/models/open_sora/video_vae.h"
-#include "kinora/tensor/allocator.h"
+#include "kinora/models/vae/autoencoder_kl.h"
+#include "kinora/text/t5.h"
 
 namespace kinora::cli {
 namespace {
 
 using at::Tensor;
+using Options = BenchModelOptions;
 
-struct Options {
-  std::vector<int64_t> latent{5, 32, 32}, clip{17, 256, 256};
-  int64_t batch = 2, layers = 28, text_tokens = 300, repeats = 3, threads = 0;
-  std::string dtype = "auto";
-  bool encode = false;
-};
-
-constexpr int64_t kMostSize = 16384;
-
-ResidentWeights random_weights(const Params& params, at::ScalarType dtype) {
-  const CountAs counted(MemoryKind::weights);
-  std::vector<Tensor> tensors;
-  for (const Param& p : params) {
-    const double scale = p.shape.size() < 2 ? 1.0 : 1.0 / std::sqrt(static_cast<double>(p.shape.back()));
-    tensors.push_back(at::empty(p.shape, dtype).uniform_(-scale, scale));
-  }
-  return ResidentWeights(std::move(tensors));
-}
-
-int dit(const Options& o, Context& context) {
-  use_threads(o.threads);
-  check_three_sizes("--latent", o.latent, kMostSize);
-  const at::NoGradGuard no_grad;
-  const at::ScalarType dtype = parse_dtype(o.dtype);
+BenchModel dit(const Options& o, at::ScalarType dtype) {
+  check_three_sizes("--latent", o.latent, kMostBenchSize);
   models::STDiT3Config config;
   config.depth = o.layers;
-  const models::STDiT3 model(config);
-  ResidentWeights weights = random_weights(model.params(), dtype);
-  Run run;
-  run.weights = &weights;
-  run.cancel = context.cancel;
+  const auto model = std::make_shared<models::STDiT3>(config);
   models::STDiT3Inputs in;
   in.latents = at::randn({o.batch, config.in_channels, o.latent[0], o.latent[1], o.latent[2]});
   in.timestep = at::full({o.batch}, 500.0, at::kFloat);
@@ -57,105 +31,196 @@ int dit(const Options& o, Context& context) {
   in.fps = at::full({1}, 24.0, at::kFloat);
   in.height = static_cast<double>(8 * o.latent[1]);
   in.width = static_cast<double>(8 * o.latent[2]);
-
   const auto patches = [](int64_t size) { return (size + 1) / 2; };
-  const int64_t rows = o.batch * o.latent[0] * patches(o.latent[1]) * patches(o.latent[2]);
-  const Tensor x = at::randn({rows, config.hidden_size}, dtype),
-               w = at::randn({config.mlp_size(), config.hidden_size}, dtype);
-  const double gemm_flops = 2.0 * static_cast<double>(rows * config.hidden_size * config.mlp_size());
-  const double flops = models::stdit3_flops(config, o.latent[0], o.latent[1], o.latent[2], o.text_tokens, o.batch);
-  const auto forward = [&] { model.forward(run, in); };
-  const auto gemm = [&] { at::linear(x, w); };
-
-  context.ledger.reset_peaks();
-  const uint64_t before = context.ledger.current(MemoryKind::activations);
-  forward();
-  const uint64_t activations = context.ledger.peak(MemoryKind::activations) - before;
-  double best = HUGE_VAL, best_gemm = HUGE_VAL;
-  for (int64_t i = 0; i < o.repeats; ++i) {
-    best = std::min(best, seconds_of(forward));
-    best_gemm = std::min(best_gemm, best_seconds(gemm, 1, 0.2));
-  }
-  const double floor = flops / (gemm_flops / best_gemm);
-  print_json({{"bench", "dit"},
-              {"model", "STDiT3-XL/2"},
-              {"layers", o.layers},
-              {"latent", o.latent},
-              {"batch", o.batch},
-              {"text_tokens", o.text_tokens},
-              {"dtype", c10::toString(dtype)},
-              {"threads", at::get_num_threads()},
-              {"seconds", best},
-              {"gflop", flops * 1e-9},
-              {"gflops", flops / best * 1e-9},
-              {"gemm_gflops", gemm_flops / best_gemm * 1e-9},
-              {"ratio_to_gemm_floor", best / floor},
-              {"activation_bytes", activations},
-              {"peak_resident_bytes", peak_resident_bytes()}});
-  return 0;
+  return {.line = {{"bench", "dit"},
+                   {"model", "STDiT3-XL/2"},
+                   {"layers", o.layers},
+                   {"latent", o.latent},
+                   {"batch", o.batch},
+                   {"text_tokens", o.text_tokens}},
+          .forward = [model, in](const Run& run) { model->forward(run, in); },
+          .params = &model->params(),
+          .flops = models::stdit3_flops(config, o.latent[0], o.latent[1], o.latent[2], o.text_tokens, o.batch),
+          .product = {o.batch * o.latent[0] * patches(o.latent[1]) * patches(o.latent[2]), config.mlp_size(),
+                      config.hidden_size}};
 }
 
-int vae(const Options& o, Context& context) {
-  use_threads(o.threads);
-  check_three_sizes("--clip", o.clip, kMostSize);
-  const at::NoGradGuard no_grad;
-  const at::ScalarType dtype = parse_dtype(o.dtype);
-  const models::VideoVae model(models::VideoVaeConfig{});
-  ResidentWeights weights = random_weights(model.params(), dtype);
-  Run run;
-  run.weights = &weights;
-  run.cancel = context.cancel;
-  const auto [t, h, w] = model.latent_size({o.clip[0], o.clip[1], o.clip[2]});
-  const Tensor latents = at::randn({1, model.latent_channels(), t, h, w}, dtype);
-  const Tensor pixels = o.encode ? at::rand({1, 3, o.clip[0], o.clip[1], o.clip[2]}, dtype) : Tensor();
-  const auto work = [&] {
-    if (o.encode)
-      model.encode(run, pixels);
+/// The transformer of CogVideoX-5B.
+BenchModel cogvideox(const Options& o, at::ScalarType dtype) {
+  check_three_sizes("--latent", o.latent, kMostBenchSize);
+  models::cogvideox::CogVideoXConfig config;
+  config.num_attention_heads = 48;
+  config.num_layers = o.layers;
+  config.use_rotary_positional_embeddings = true;
+  if (o.latent[1] % config.patch_size != 0 || o.latent[2] % config.patch_size != 0)
+    throw UsageError(concat("--latent ", o.latent[1], " x ", o.latent[2], " does not divide into patches"),
+                     "give an even height and width");
+  const auto model = std::make_shared<models::cogvideox::CogVideoXTransformer>(config);
+  models::cogvideox::CogVideoXTransformer::Inputs in;
+  in.hidden_states = at::randn({o.batch, o.latent[0], config.in_channels, o.latent[1], o.latent[2]}, dtype);
+  in.encoder_hidden_states = at::randn({o.batch, o.text_tokens, config.text_embed_dim}, dtype);
+  in.timestep = at::full({o.batch}, 500, at::kLong);
+  in.rotary = models::cogvideox::rotary_positions(config, o.latent[0], o.latent[1], o.latent[2]);
+  const int64_t tokens = o.latent[0] * (o.latent[1] / config.patch_size) * (o.latent[2] / config.patch_size);
+  return {.line = {{"bench", "cogvideox"},
+                   {"model", "CogVideoX-5B"},
+                   {"layers", o.layers},
+                   {"latent", o.latent},
+                   {"batch", o.batch},
+                   {"text_tokens", o.text_tokens}},
+          .forward = [model, in](const Run& run) { model->forward(run, in); },
+          .params = &model->params(),
+          .flops =
+              models::cogvideox::cogvideox_flops(config, o.latent[0], o.latent[1], o.latent[2], o.text_tokens, o.batch),
+          .product = {o.batch * tokens, 4 * config.width(), config.width()}};
+}
+
+/// The encoder of T5 v1.1 XXL, which Open-Sora and CogVideoX use.
+BenchModel t5(const Options& o, at::ScalarType) {
+  text::T5Config config;
+  config.d_model = 4096;
+  config.d_ff = 10240;
+  config.num_heads = 64;
+  config.num_layers = o.layers;
+  config.activation = ops::Activation::gelu_tanh;
+  config.gated = true;
+  const auto model = std::make_shared<text::T5Encoder>(config);
+  const Tensor ids = at::randint(config.vocab_size, {o.batch, o.text_tokens}, at::kLong);
+  return {.line = {{"bench", "t5"},
+                   {"model", "T5 v1.1 XXL"},
+                   {"layers", o.layers},
+                   {"batch", o.batch},
+                   {"text_tokens", o.text_tokens}},
+          .forward = [model, ids](const Run& run) { model->forward(run, ids); },
+          .params = &model->params(),
+          .flops = text::t5_flops(config, o.text_tokens, o.batch),
+          .product = {o.batch * o.text_tokens, config.d_ff, config.d_model}};
+}
+
+struct PictureVae {
+  Params params;
+  models::AutoencoderKl model;
+  explicit PictureVae(const models::AutoencoderKlConfig& config) : model(Scope(params), config) {}
+};
+
+/// The decoder of the picture autoencoder of Stable Diffusion and SDXL, which is a half of Open-Sora 1.2's.
+BenchModel autoencoder(const Options& o, at::ScalarType dtype) {
+  check_three_sizes("--clip", o.clip, kMostBenchSize);
+  const models::AutoencoderKlConfig config = models::AutoencoderKlConfig::sdxl();
+  const int64_t h = o.clip[1] / config.downscale(), w = o.clip[2] / config.downscale();
+  if (h < 1 || w < 1)
+    throw UsageError(concat("--clip ", o.clip[1], " x ", o.clip[2], " is less than one latent"),
+                     concat("give at least ", config.downscale(), " pixels each way"));
+  const auto vae = std::make_shared<PictureVae>(config);
+  const Tensor latents = at::randn({o.clip[0], config.latent_channels, h, w}, dtype);
+  const int64_t width = config.block_out_channels.front();
+  return {.line = {{"bench", "autoencoder"}, {"model", "AutoencoderKL"}, {"work", "decode"}, {"clip", o.clip}},
+          .forward = [vae, latents](const Run& run) { vae->model.decode(run, latents); },
+          .params = &vae->params,
+          .flops = models::decode_flops(config, h, w, o.clip[0]),
+          .product = {o.clip[0] * o.clip[1] * o.clip[2], width, 9 * width},
+          .frames = o.clip[0]};
+}
+
+/// Its calls are long and made of many alike, so that the first need not be a warm-up.
+BenchModel vae(const Options& o, at::ScalarType dtype) {
+  check_three_sizes("--clip", o.clip, kMostBenchSize);
+  const auto model = std::make_shared<models::VideoVae>(models::VideoVaeConfig{});
+  const auto [t, h, w] = model->latent_size({o.clip[0], o.clip[1], o.clip[2]});
+  const Tensor in = o.encode ? at::rand({1, 3, o.clip[0], o.clip[1], o.clip[2]}, dtype)
+                             : at::randn({1, model->latent_channels(), t, h, w}, dtype);
+  const auto forward = [model, in, frames = o.clip[0], encode = o.encode](const Run& run) {
+    if (encode)
+      model->encode(run, in);
     else
-      model.decode_chunks(run, latents, o.clip[0], [](const Tensor&, int64_t) {});
+      model->decode_chunks(run, in, frames, [](const Tensor&, int64_t) {});
   };
-  context.ledger.reset_peaks();
-  const uint64_t before = context.ledger.current(MemoryKind::activations);
-  double best = HUGE_VAL;
-  for (int64_t i = 0; i < o.repeats; ++i) best = std::min(best, seconds_of(work));
-  print_json({{"bench", "vae"},
-              {"work", o.encode ? "encode" : "decode"},
-              {"clip", o.clip},
-              {"dtype", c10::toString(dtype)},
-              {"threads", at::get_num_threads()},
-              {"seconds", best},
-              {"frames_per_s", static_cast<double>(o.clip[0]) / best},
-              {"activation_bytes", context.ledger.peak(MemoryKind::activations) - before},
-              {"peak_resident_bytes", peak_resident_bytes()}});
-  return 0;
+  return {.line = {{"bench", "vae"}, {"work", o.encode ? "encode" : "decode"}, {"clip", o.clip}},
+          .forward = forward,
+          .params = &model->params(),
+          .frames = o.clip[0],
+          .warm_up = false};
+}
+
+struct Command {
+  const char *name, *help, *example;
+  MakeBenchModel make;
+  Options defaults;
+  void (*add_sizes)(CLI::App&, Options&);
+};
+
+void add_latent(CLI::App& c, Options& o) {
+  c.add_option("--latent", o.latent, "latent frames, height, width")->expected(3)->capture_default_str();
+}
+
+void add_clip(CLI::App& c, Options& o) {
+  c.add_option("--clip", o.clip, "frames, height, width")->expected(3)->capture_default_str();
+}
+
+void add_text(CLI::App& c, Options& o, int64_t most_tokens, const char* layers = "blocks") {
+  c.add_option("--batch", o.batch, "rows; a guided clip has 2")->check(CLI::Range(1, 1024))->capture_default_str();
+  c.add_option("--layers", o.layers, layers)->check(CLI::Range(1, 1000))->capture_default_str();
+  c.add_option("--text-tokens", o.text_tokens, "tokens of each text")
+      ->check(CLI::Range(int64_t{1}, most_tokens))
+      ->capture_default_str();
+}
+
+void add_command(CLI::App& bench, Action& action, const Command& command) {
+  const auto o = std::make_shared<Options>(command.defaults);
+  CLI::App* c = bench.add_subcommand(command.name, command.help);
+  c->footer(command.example);
+  command.add_sizes(*c, *o);
+  c->add_option("--dtype", o->dtype, "bfloat16, float32 or auto")->capture_default_str();
+  c->add_option("--repeats", o->repeats, "the best of so many counts")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  add_threads(*c, o->threads);
+  c->callback([o, make = command.make, &action] {
+    action = [o, make](Context& context) { return bench_model(*o, make, context); };
+  });
 }
 
 }  // namespace
 
 void add_bench_models(CLI::App& bench, Action& action) {
-  auto o = std::make_shared<Options>();
-  const auto common = [&](CLI::App* c, int (*work)(const Options&, Context&)) {
-    c->add_option("--dtype", o->dtype, "bfloat16, float32 or auto")->capture_default_str();
-    c->add_option("--repeats", o->repeats, "the best of so many counts")
-        ->check(CLI::Range(1, 10000))
-        ->capture_default_str();
-    add_threads(*c, o->threads);
-    c->callback([o, work, &action] { action = [o, work](Context& context) { return work(*o, context); }; });
-  };
-  CLI::App* d = bench.add_subcommand("dit", "one call of STDiT3-XL/2, and its distance from the matrix products' rate");
-  d->footer("Example: kinora bench dit --latent 5 32 32 --batch 2 --layers 4 --dtype bfloat16");
-  d->add_option("--latent", o->latent, "latent frames, height, width")->expected(3)->capture_default_str();
-  d->add_option("--batch", o->batch, "rows; a guided clip has 2")->check(CLI::Range(1, 1024))->capture_default_str();
-  d->add_option("--layers", o->layers, "pairs of blocks")->check(CLI::Range(1, 1000))->capture_default_str();
-  d->add_option("--text-tokens", o->text_tokens, "tokens of each caption")
-      ->check(CLI::Range(1, 300))
-      ->capture_default_str();
-  common(d, dit);
-  CLI::App* v = bench.add_subcommand("vae", "Open-Sora 1.2's video autoencoder");
-  v->footer("Example: kinora bench vae --clip 17 256 256");
-  v->add_option("--clip", o->clip, "frames, height, width")->expected(3)->capture_default_str();
-  v->add_flag("--encode", o->encode, "encode in place of decode");
-  common(v, vae);
+  add_command(bench, action,
+              {.name = "dit",
+               .help = "one call of STDiT3-XL/2, and its distance from the matrix products' rate",
+               .example = "Example: kinora bench dit --latent 5 32 32 --batch 2 --layers 4 --dtype bfloat16",
+               .make = dit,
+               .defaults = {.layers = 28, .text_tokens = 300},
+               .add_sizes = [](CLI::App& c, Options& o) { add_latent(c, o), add_text(c, o, 300, "pairs of blocks"); }});
+  add_command(bench, action,
+              {.name = "cogvideox",
+               .help = "one call of CogVideoX-5B's transformer, and its distance from that rate",
+               .example = "Example: kinora bench cogvideox --latent 5 32 32 --layers 4",
+               .make = cogvideox,
+               .defaults = {.layers = 42, .text_tokens = 226},
+               .add_sizes = [](CLI::App& c, Options& o) { add_latent(c, o), add_text(c, o, 4096); }});
+  add_command(bench, action,
+              {.name = "t5",
+               .help = "one call of T5 v1.1 XXL's encoder, and its distance from that rate",
+               .example = "Example: kinora bench t5 --layers 4 --text-tokens 120",
+               .make = t5,
+               .defaults = {.layers = 24, .text_tokens = 226},
+               .add_sizes = [](CLI::App& c, Options& o) { add_text(c, o, 4096); }});
+  add_command(bench, action,
+              {.name = "autoencoder",
+               .help = "pictures from Stable Diffusion's AutoencoderKL",
+               .example = "Example: kinora bench autoencoder --clip 1 256 256",
+               .make = autoencoder,
+               .defaults = {.clip = {1, 256, 256}},
+               .add_sizes = add_clip});
+  add_command(bench, action,
+              {.name = "vae",
+               .help = "Open-Sora 1.2's video autoencoder",
+               .example = "Example: kinora bench vae --clip 17 256 256",
+               .make = vae,
+               .defaults = {},
+               .add_sizes = [](CLI::App& c, Options& o) {
+                 add_clip(c, o);
+                 c.add_flag("--encode", o.encode, "encode in place of decode");
+               }});
 }
 
 }  // namespace kinora::cli
