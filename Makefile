@@ -3,12 +3,13 @@ BUILD ?= build
 PREFIX ?= /usr/local
 PROMPT ?= a red ball moves to the right on grass
 TEST_ARGS ?=
+PEERS_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test configure build deps install bench check fuzz clean
+.PHONY: help demo test configure build deps install bench bench-peers check fuzz clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## install what is missing (Debian packages, LibTorch)
 	@deps/install.sh
@@ -35,6 +36,10 @@ install: configure ## install under PREFIX (/usr/local), for this machine: LibTo
 
 bench: build ## measure: machine, operators, models
 	@bench/run "$(BUILD)"
+
+bench-peers: build ## install public systems into .peers and time them beside Kinora
+	@bench/peers/install
+	@bench/peers/run "$(BUILD)" $(if $(VIDEOSYS),--videosys "$(VIDEOSYS)") $(PEERS_ARGS)
 
 check: ## what reviews would repeat: format, include rules, ASCII, forbidden calls
 	@tools/check

@@ -3,7 +3,8 @@
 
   python3 bench/performance.py build/bench.jsonl docs/performance.md
 
-A table stands between <!-- NAME --> and <!-- end --> and stays as it is where there are no lines for it.
+A table stands between <!-- NAME --> and <!-- end --> and stays as it is where there are no lines for it. A line that belongs to no
+table is an error.
 """
 import json
 import sys
@@ -55,19 +56,29 @@ def builtin(lines):
                    f"{r['seconds_per_clip']:.2f}"] for r in of(lines, "builtin")])
 
 
-def eager(lines):
-    return table(["dtype", "threads", "layers", "Kinora, s", "eager PyTorch, s", "Kinora / PyTorch", "rounds x calls"],
-                 [[dtype(r), str(r["threads"]), str(r["layers"]), f"{r['kinora_seconds']:.2f}", f"{r['eager_seconds']:.2f}",
-                   f"**{r['ratio']:.3f}**", f"{r['rounds']} x {r['repeats']}"] for r in of(lines, "compare_stdit3")])
+def peers(lines):
+    def row(r):
+        layers, size, floor = str(r.get("layers", "-")), f"{r['parameters'] / 1e6:.0f}", f"{r['peer_ratio_to_gemm_floor']:.2f}"
+        theirs = f"{r['peer_seconds']:.2f}"
+        ours = [f"{r['kinora_seconds']:.2f}", theirs, f"**{r['ratio']:.3f}**", f"{r['kinora_ratio_to_gemm_floor']:.2f}", floor] if "ratio" in r \
+            else ["no such model yet", theirs, "-", "-", floor]
+        return [r["model"], r["peer"], dtype(r), str(r["threads"]), layers, size, *ours]
+
+    return table(["model", "peer", "dtype", "threads", "layers", "parameters, M", "Kinora, s", "peer, s", "Kinora / peer", "Kinora / floor",
+                  "peer / floor"], [row(r) for r in of(lines, "peers")])
 
 
 TABLES = {"gemm": ("gemm", gemm), "operators": ("op", operators), "dit": ("dit", dit), "vae": ("vae", vae),
-          "builtin": ("builtin", builtin), "eager": ("compare_stdit3", eager)}
+          "builtin": ("builtin", builtin), "peers": ("peers", peers)}
+NO_TABLE = {"judge", "clip"}  # what `bench builtin` prints besides
 
 
 def main():
     with open(sys.argv[1], encoding="ascii") as file:
         lines = [json.loads(line) for line in file if line.strip()]
+    unknown = {line["bench"] for line in lines} - {bench for bench, _ in TABLES.values()} - NO_TABLE
+    if unknown:
+        sys.exit(f"{sys.argv[1]}: no table is for the lines of {', '.join(sorted(unknown))}")
     with open(sys.argv[2], encoding="ascii") as file:
         page = file.read()
     for name, (bench, make) in TABLES.items():

@@ -3,23 +3,26 @@
 
 The same mathematics and parameter names as src/kinora/models/open_sora, written as a PyTorch user writes a model:
 nn.Linear, F.layer_norm, F.rms_norm, F.scaled_dot_product_attention, broadcasting; no compilation. Text is packed, so no
-product is spent on padding. Prints one JSON line with the best time of a model call.
+product is spent on padding: `kinora bench dit`.
 
-  python3 bench/peers/stdit3_eager.py --layers 4 --dtype bfloat16 --threads 1
-  python3 bench/peers/stdit3_eager.py --case tests/cases/video/stdit3_7.safetensors    # equals the stored reference?
+  .peers/bin/python bench/peers/stdit3_eager.py --layers 4 --dtype bfloat16 --threads 1
+  .peers/bin/python bench/peers/stdit3_eager.py --case tests/cases/video/stdit3_7.safetensors    # equals the stored reference?
 
-Needs `pip install torch==2.11.0` (and numpy for --case). Shapes: B batch, T frames, S patches of a frame, C width, A heads, D = C / A.
+Shapes: B batch, T frames, S patches of a frame, C width, A heads, D = C / A.
 """
 import argparse
 import json
 import math
 import struct
 import sys
-import time
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+import peer
+
+SIZES = {"layers": 28, "latent": [5, 32, 32], "batch": 2, "text_tokens": 120}
 
 
 def modulate(x, shift, scale):
@@ -153,6 +156,8 @@ class STDiT3(nn.Module):
         self.x_embedder = PatchEmbed(self.patch, in_channels, hidden_size)
         self.t_embedder, self.fps_embedder = ScalarEmbedder(hidden_size), ScalarEmbedder(hidden_size)
         self.t_block = nn.Sequential(nn.SiLU(), nn.Linear(hidden_size, 6 * hidden_size))
+        self.rope = nn.Module()
+        self.rope.register_buffer("freqs", 1 / 10000 ** (torch.arange(0, self.head_dim, 2, dtype=torch.float32) / self.head_dim))
         self.y_embedder = CaptionEmbedder(caption_channels, hidden_size, model_max_length)
         sizes = (hidden_size, num_heads, int(hidden_size * mlp_ratio), qk_norm)
         self.spatial_blocks = nn.ModuleList([Block(*sizes, temporal=False) for _ in range(depth)])
@@ -173,8 +178,7 @@ class STDiT3(nn.Module):
         return torch.cat([columns, rows], -1).reshape(1, h * w, self.width)
 
     def rotary(self, frames, dtype):
-        frequencies = (1 / 10000 ** (torch.arange(0, self.head_dim, 2) / self.head_dim)).to(dtype)
-        angles = torch.arange(frames, dtype=dtype)[:, None] * frequencies
+        angles = torch.arange(frames, dtype=dtype)[:, None] * self.rope.freqs.to(dtype)
         return angles.cos(), angles.sin()
 
     def forward(self, x, timestep, caption, length, fps, height, width):
@@ -226,7 +230,7 @@ def check_case(path):
         sys.exit(f"{path}: given frames are not part of this model")
     model = STDiT3(**{k: v for k, v in case["config"].items() if k != "note"}).double().eval()
     missing = model.load_state_dict({w["name"]: recipe(**w) for w in case["weights"] if w["name"] != "rope.freqs"}, strict=False)
-    if missing.unexpected_keys or set(missing.missing_keys) > {"y_embedder.y_embedding"}:
+    if missing.unexpected_keys or set(missing.missing_keys) > {"y_embedder.y_embedding", "rope.freqs"}:
         sys.exit(f"{path}: {missing}")
 
     def value(name):
@@ -244,47 +248,24 @@ def check_case(path):
     return 0 if error <= case["tolerance"]["rtol"] else 1
 
 
+def build(o, dtype):
+    model = peer.made_in(dtype, lambda: STDiT3(depth=o.layers))
+    frames, height, width = o.latent
+    latents = torch.randn(o.batch, 4, frames, height, width)
+    caption = torch.randn(o.batch, 1, 300, 4096, dtype=dtype)
+    timestep, fps = torch.full((o.batch,), 500.0), torch.full((o.batch,), 24.0)
+    rows = o.batch * frames * -(-height // 2) * -(-width // 2)
+    return peer.Work(model, lambda: model(latents, timestep, caption, o.text_tokens, fps, 8.0 * height, 8.0 * width), (rows, 4 * 1152, 1152))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, default=28, help="pairs of blocks")
-    parser.add_argument("--latent", type=int, nargs=3, default=[5, 32, 32], help="latent frames, height, width")
-    parser.add_argument("--batch", type=int, default=2, help="rows; a guided clip has 2")
-    parser.add_argument("--text-tokens", type=int, default=120, help="tokens of each caption, of 300")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
-    parser.add_argument("--threads", type=int, default=0, help="0: one a core")
-    parser.add_argument("--repeats", type=int, default=3, help="the best of so many counts")
     parser.add_argument("--case", help="check a stored case and stop")
-    parser.add_argument("--profile", action="store_true", help="also print which operators take the time")
+    peer.add_options(parser, SIZES)
     o = parser.parse_args()
     if o.case:
         sys.exit(check_case(o.case))
-    if o.threads:
-        torch.set_num_threads(o.threads)
-    dtype = getattr(torch, o.dtype)
-    torch.manual_seed(0)
-    torch.set_default_dtype(dtype)  # weights are made in the dtype, so that memory holds them once
-    model = STDiT3(depth=o.layers).eval()
-    torch.set_default_dtype(torch.float32)
-    x = torch.randn(o.batch, 4, *o.latent)
-    caption = torch.randn(o.batch, 1, 300, 4096, dtype=dtype)
-    timestep, fps = torch.full((o.batch,), 500.0), torch.full((o.batch,), 24.0)
-
-    def forward():
-        return model(x, timestep, caption, o.text_tokens, fps, 8.0 * o.latent[1], 8.0 * o.latent[2])
-
-    with torch.inference_mode():
-        forward()
-        best = math.inf
-        for _ in range(o.repeats):
-            begin = time.perf_counter()
-            forward()
-            best = min(best, time.perf_counter() - begin)
-        if o.profile:
-            with torch.profiler.profile() as profile:
-                forward()
-            print(profile.key_averages().table(sort_by="self_cpu_time_total", row_limit=16), file=sys.stderr)
-    print(json.dumps({"bench": "dit_eager", "model": "STDiT3-XL/2", "torch": torch.__version__, "layers": o.layers, "latent": o.latent,
-                      "batch": o.batch, "text_tokens": o.text_tokens, "dtype": o.dtype, "threads": torch.get_num_threads(), "seconds": best}))
+    peer.run("STDiT3-XL/2", "torch", build, o, SIZES)
 
 
 if __name__ == "__main__":
