@@ -8,11 +8,23 @@
 namespace kinora::ops {
 namespace {
 
+/// oneDNN has kernels for this dtype here.
+bool is_onednn_dtype(at::ScalarType dtype) {
+  if (dtype == at::kFloat) return true;
+#if defined(__x86_64__)
+  static const bool has_avx512 =
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+  return dtype == at::kBFloat16 && has_avx512;
+#else
+  return false;
+#endif
+}
+
 Tensor conv_reference(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, at::IntArrayRef stride,
                       at::IntArrayRef padding) {
   // at::conv2d leaves a single small picture to another kernel than a batch of the same pictures, so that a tail of one frame would
   // differ in its last bits: oneDNN's own gives each picture the same bits in any batch.
-  if (x.is_cpu() && x.scalar_type() == at::kFloat && x.numel() > 0 && at::hasMKLDNN()) {
+  if (x.is_cpu() && is_onednn_dtype(x.scalar_type()) && x.numel() > 0 && at::hasMKLDNN()) {
     const std::vector<int64_t> dilation(stride.size(), 1);
     return at::mkldnn_convolution(x, weight, bias, padding, stride, dilation, 1);
   }
