@@ -1,5 +1,8 @@
 #include "kinora/tensor/convert.h"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -23,12 +26,21 @@ constexpr std::array<std::pair<DType, at::ScalarType>, 12> kTypes = {{{DType::F6
                                                                       {DType::F8_E4M3, at::kFloat8_e4m3fn},
                                                                       {DType::F8_E5M2, at::kFloat8_e5m2}}};
 
+/// Pages of a file that nobody needs any more would count as resident until the mapping ends.
+void let_go(std::span<const std::byte> bytes) {
+  static const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  const auto begin = (reinterpret_cast<uintptr_t>(bytes.data()) + page - 1) / page * page;
+  const uintptr_t end = reinterpret_cast<uintptr_t>(bytes.data() + bytes.size()) / page * page;
+  // Whoever looks again reads them from the file.
+  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+}
+
 at::Tensor view(const std::shared_ptr<const SafetensorsFile>& file, const TensorEntry& entry,
                 std::span<const std::byte> bytes, Ledger* ledger) {
   auto held = std::make_shared<Held>();
   if (ledger != nullptr) *held = Held(*ledger, MemoryKind::mapped, bytes.size());
   // The deleter's copies are what keeps the mapping and the count alive.
-  const auto keep = [file, held](void*) {};
+  const auto keep = [file, held, bytes](void*) { let_go(bytes); };
   // ATen has no read-only tensors; the mapping itself refuses writes.
   void* const data = const_cast<std::byte*>(bytes.data());
   return at::from_blob(data, entry.shape, keep, at::TensorOptions(to_scalar_type(entry.dtype)));
