@@ -223,6 +223,8 @@ int generate(Options& o, Context& context) {
   if (o.resume && !request.seed && job.settings.contains("seed") && job.settings.at("seed").is_number_unsigned())
     request.seed = job.settings.at("seed").get<uint64_t>();
 
+  request.collects_frames = media::output_kind(output) != media::OutputKind::kMp4;
+
   video::Pipeline pipeline = video::Pipeline::load(pipeline_options(o.model, &context.ledger));
   video::Plan plan = only_decodes ? pipeline.plan(job, request.memory) : pipeline.plan(request);
   const auto [height, width] = pipeline.frame_size(plan);

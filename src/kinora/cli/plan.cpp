@@ -35,7 +35,7 @@ struct Forecast {
   int64_t rows;                    ///< of a model call: clips at a time, twice with guidance
   int64_t calls;
   double call_flops;
-  uint64_t room;
+  uint64_t room, held;                   ///< memory that is free for it, and that the process has already
   std::optional<ResourceError> refusal;  ///< what `generate` would say
 
   int64_t tokens() const { return patches[0] * patches[1] * patches[2]; }
@@ -48,6 +48,7 @@ Forecast forecast(const video::Pipeline& pipeline, video::Request request, at::D
   const models::VideoVae vae(sizes.vae);
   Forecast f{};
   f.room = video::memory_room(request.memory, device);
+  f.held = resident_bytes();
   try {
     f.plan = pipeline.plan(request);
   } catch (const ResourceError& error) {
@@ -121,6 +122,7 @@ void print_as_json(const video::Pipeline& pipeline, const Options& o, const Fore
               {"output_bytes", f.memory.output},
               {"one_by_one", f.plan.one_by_one},
               {"peak_bytes", predicted(f)},
+              {"peak_resident_bytes", f.held + predicted(f)},
               {"room_bytes", f.room},
               {"fits", !f.refusal},
               {"nearest", f.refusal ? Json(f.refusal->hint()) : Json()}});
@@ -152,7 +154,7 @@ void print_as_text(const video::Pipeline& pipeline, const Options& o, const Fore
     row(r.stage, human_bytes(r.weights), human_bytes(r.activations), human_bytes(r.peak));
   row("frames", "", human_bytes(f.memory.output), "");
   std::cout << "\n";
-  line("peak") << human_bytes(predicted(f)) << ", "
+  line("peak") << human_bytes(predicted(f)) << " and " << human_bytes(f.held) << " that the program itself takes, "
                << (f.plan.one_by_one ? "each part's weights freed before the next is loaded"
                                      : "all parts loaded at once")
                << "\n";

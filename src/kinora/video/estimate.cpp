@@ -1,6 +1,7 @@
 #include "kinora/video/estimate.h"
 
 #include <ATen/Context.h>
+#include <ATen/Parallel.h>
 #include <c10/core/CachingDeviceAllocator.h>
 
 #include <algorithm>
@@ -31,41 +32,60 @@ Latents latents_of(const VideoVaeConfig& vae, const Plan& plan) {
           plan.width / vae.spatial.downscale()};
 }
 
-/// Values alive at once around a residual block's first norm and convolution, measured with the ledger: float32, bfloat16, and one
-/// picture alone in bfloat16, which another convolution takes.
-double values_alive(uint64_t element_bytes, int64_t pictures) {
-  if (element_bytes >= 4) return 3.5;
-  return pictures == 1 ? 5.5 : 4.1;
+/// Convolutions work on copies whose channels fill whole vectors.
+double filled(int64_t channels) { return static_cast<double>((channels + 15) / 16 * 16); }
+
+/// Values for each position that a residual block of these widths holds at its peak: in the shortcut and in the first
+/// convolution the block's input, the normalised one and their copies; behind them the norms before and after the
+/// activation.
+double shortcut(int64_t in, int64_t out) {
+  return in == out ? 0 : 2 * static_cast<double>(in) + filled(in) + filled(out);
+}
+double res_block(int64_t in, int64_t out) {
+  const auto a = static_cast<double>(in), b = static_cast<double>(out);
+  return std::max({shortcut(in, out), a + b + filled(in) + filled(out), 4 * b, 2 * b + 2 * filled(out), 3 * a});
 }
 
-/// Widths of the levels from latents to pixels: {entering, leaving}; the first block of a level still has the level below's width.
+/// The 2-D half: `pictures` at a time.
 double spatial_peak(const VideoVaeConfig& vae, const Latents& z, int64_t pictures, uint64_t element_bytes) {
   const auto& channels = vae.spatial.block_out_channels;
+  const auto batch = static_cast<double>(pictures);
+  // In bfloat16 a shortcut sums up in float32 the pictures that threads are at; a single picture of few channels takes one
+  // pass, which needs no sums (measured).
+  constexpr int64_t kFewChannels = 127;
+  const double sums =
+      element_bytes < 4 ? 2.0 * static_cast<double>(std::min<int64_t>(at::get_num_threads(), pictures)) : 0;
   double most = 0;
   int64_t entering = channels.back();
   double pixels = static_cast<double>(z.height * z.width);
+  if (vae.spatial.mid_block_add_attention) most = 7 * static_cast<double>(entering) * pixels * batch;
   for (size_t i = channels.size(); i-- > 0;) {
-    most = std::max(most, static_cast<double>(std::max(entering, channels[i])) * pixels);
-    entering = channels[i];
+    const int64_t width = channels[i];
+    most = std::max({most, res_block(entering, width) * pixels * batch, res_block(width, width) * pixels * batch});
+    if (entering != width && (pictures > 1 || entering > kFewChannels))
+      most = std::max(most, (shortcut(entering, width) * batch + sums * filled(width)) * pixels);
+    // The upsampled input, its copy and the result, at four times the pixels.
+    if (i > 0) most = std::max(most, (static_cast<double>(width) + 2 * filled(width)) * 4 * pixels * batch);
+    entering = width;
     pixels *= 4;
   }
-  return most * static_cast<double>(pictures) * values_alive(element_bytes, pictures);
+  return most;
 }
 
-double temporal_peak(const VideoVaeConfig& vae, const Latents& z, int64_t frames, uint64_t element_bytes) {
+/// The temporal half: a chunk of `frames`. Causal convolutions pad a copy with two frames in front.
+double temporal_peak(const VideoVaeConfig& vae, const Latents& z, int64_t frames) {
   const auto& t = vae.temporal;
   const size_t levels = t.channel_multipliers.size();
   const double area = static_cast<double>(z.height * z.width);
   double time = static_cast<double>(ceil_div(frames, t.downscale()));
   double most = 0;
   for (size_t i = levels; i-- > 0;) {
-    const int64_t entering = t.width(std::min(i + 1, levels - 1));
-    // Causal convolutions work on a copy with two frames more in front.
-    most = std::max(
-        most, (values_alive(element_bytes, 2) * time + 2) * static_cast<double>(std::max(entering, t.width(i))) * area);
+    const int64_t in = t.width(std::min(i + 1, levels - 1)), out = t.width(i);
+    const auto widest = static_cast<double>(std::max(in, out));
+    most = std::max(most, (res_block(in, out) * time + widest * (time + 2) + widest * 2) * area);
     if (i > 0 && t.temporal_downsample[i - 1]) {
-      most = std::max(
-          most, (5 * time + 2) * static_cast<double>(t.width(i)) * area);  // twice the channels, and once more in order
+      // Twice the channels, and once more in order.
+      most = std::max(most, (2 * (time + 2) + 5 * time) * static_cast<double>(out) * area);
       time *= 2;
     }
   }
@@ -128,21 +148,21 @@ std::optional<Plan> nearest_fit(const ModelSizes& sizes, const Plan& plan, uint6
   return smaller;
 }
 
-constexpr uint64_t kRuntimeScratch = uint64_t{64} << 20;  // thread pools, packed weights of one layer
-
-/// With what operators allocate where no ledger sees it: convolutions reorder their input and output, products pack little.
-uint64_t with_scratch_denoise(uint64_t bytes) { return bytes + bytes / 6 + kRuntimeScratch; }
-uint64_t with_scratch_decode(uint64_t bytes) { return 2 * bytes + kRuntimeScratch; }
+/// What LibTorch and oneDNN take on a first call, behind every ledger: thread pools, compiled kernels, code that is paged in.
+constexpr uint64_t kRuntime = uint64_t{60} << 20;
 
 }  // namespace
 
-uint64_t MemoryEstimate::together() const {
-  return text_weights + transformer_weights + vae_weights + output +
-         std::max({text, with_scratch_denoise(denoise), with_scratch_decode(decode)});
-}
+uint64_t MemoryEstimate::text_peak() const { return text_weights + text + kRuntime; }
+uint64_t MemoryEstimate::denoise_peak() const { return transformer_weights + denoise + kRuntime; }
+uint64_t MemoryEstimate::decode_peak() const { return vae_weights + decode + kRuntime; }
 
-uint64_t MemoryEstimate::denoise_peak() const { return transformer_weights + with_scratch_denoise(denoise); }
-uint64_t MemoryEstimate::decode_peak() const { return vae_weights + with_scratch_decode(decode); }
+uint64_t MemoryEstimate::together() const {
+  // Parts are loaded when they are first needed.
+  const uint64_t before = text_weights + (vae_first ? vae_weights : 0);
+  return output + std::max({before + text_peak() - text_weights, before + denoise_peak(),
+                            text_weights + transformer_weights + decode_peak()});
+}
 
 uint64_t MemoryEstimate::one_by_one() const { return output + std::max({text_peak(), denoise_peak(), decode_peak()}); }
 
@@ -169,8 +189,8 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
   const int64_t at_once = std::min(sizes.vae.micro_batch_size, chunk);
   const double between =
       2.0 * static_cast<double>(sizes.vae.temporal.in_out_channels * (chunk + 4) * z.height * z.width);
-  const double peak = std::max(temporal_peak(sizes.vae, z, chunk, sizes.element_bytes),
-                               spatial_peak(sizes.vae, z, at_once, sizes.element_bytes));
+  const double peak =
+      std::max(temporal_peak(sizes.vae, z, chunk), spatial_peak(sizes.vae, z, at_once, sizes.element_bytes));
   e.decode = bytes_of(peak + between, sizes.element_bytes) +
              static_cast<uint64_t>(4.0 * batch * static_cast<double>(z.elements(model.in_channels)));
 
@@ -181,8 +201,12 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
            static_cast<uint64_t>(3.0 * 4.0 * tokens * tokens * static_cast<double>(t5.num_heads));
 
   e.text_weights = sizes.text_bytes, e.transformer_weights = sizes.transformer_bytes, e.vae_weights = sizes.vae_bytes;
-  const uint64_t clips = plan.keeps_clips ? std::max<uint64_t>(1, plan.prompts.size()) : 1;
-  e.output = clips * 3 * static_cast<uint64_t>(plan.total_frames() * plan.height) * static_cast<uint64_t>(plan.width);
+  e.vae_first = plan.passes() > 1 || plan.before || plan.after ||
+                std::any_of(plan.given.begin(), plan.given.end(), [](const Given& g) { return !g.references.empty(); });
+  const uint64_t frame = 3 * static_cast<uint64_t>(plan.height) * static_cast<uint64_t>(plan.width);
+  const auto clips = static_cast<uint64_t>(std::max<size_t>(1, plan.prompts.size()));
+  const auto all = static_cast<uint64_t>(plan.total_frames());
+  e.output = frame * (plan.keeps_clips ? clips * all : plan.collects_frames ? all : static_cast<uint64_t>(at_once));
   return e;
 }
 

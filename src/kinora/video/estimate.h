@@ -23,13 +23,14 @@ struct MemoryEstimate {
   uint64_t text = 0, denoise = 0,
            decode = 0;  ///< activations and caches of each phase at their peak, as the ledger counts them
   uint64_t text_weights = 0, transformer_weights = 0, vae_weights = 0;
-  uint64_t output = 0;  ///< frames of every clip that is kept, or of the one that waits for its writer
+  uint64_t output = 0;  ///< frames of every clip that is kept, of one that is collected, or those that are written next
+  bool vae_first = false;  ///< the autoencoder is loaded before the transformer: it encodes what is given
 
-  /// A phase with its own weights alone; with what operators take behind the ledger.
-  uint64_t text_peak() const { return text_weights + text; }
+  /// A phase with its own weights alone; with what libraries take behind the ledger.
+  uint64_t text_peak() const;
   uint64_t denoise_peak() const;
   uint64_t decode_peak() const;
-  /// Every part loaded at once; with what operators take behind the ledger.
+  /// Every part stays once it is loaded; with what libraries take behind the ledger.
   uint64_t together() const;
   /// Each part's weights freed before the next is loaded.
   uint64_t one_by_one() const;

@@ -143,6 +143,7 @@ Plan make_plan(const Request& request, const Defaults& defaults, int64_t least_s
   plan.fps = in_range("the frame rate", request.fps.value_or(defaults.fps), kLeastFps, kMostFps);
   plan.seed = request.seed ? *request.seed : std::random_device{}() % (kRandomSeeds + 1);
   plan.keeps_clips = request.keeps_clips;
+  plan.collects_frames = request.collects_frames;
   plan.batch = in_range("the batch", request.batch, int64_t{0}, kMostClips);
   if (plan.batch == 0) plan.batch = std::min<int64_t>(kMostAtOnce, static_cast<int64_t>(plan.prompts.size()));
   return plan;

@@ -39,6 +39,7 @@ struct Request {
   int64_t batch = 0;                         ///< clips at a time; 0: what fits into the memory, at most 8
   uint64_t memory = 0;                       ///< resident bytes of the process at most; 0: what the machine has
   bool keeps_clips = true;                   ///< until the last is made; false where Hooks::on_frames takes them
+  bool collects_frames = false;              ///< on_frames holds them until a clip is whole, as GIF needs
 };
 
 /// "defaults" of model_index.json.
@@ -74,7 +75,7 @@ struct Plan {
   std::optional<int64_t> condition_frames;
   double condition_edit = 0;
   Span head, tail;  ///< set by Pipeline::plan
-  bool keeps_clips = true;
+  bool keeps_clips = true, collects_frames = false;
   bool is_decode_only = false;                 ///< of a job that is denoised
   bool one_by_one = false;                     ///< weights of one part in memory at a time
   std::shared_ptr<const Scheduler> scheduler;  ///< made by Pipeline::plan
