@@ -11,6 +11,7 @@
 #include <iterator>
 
 #include "kinora/base/error.h"
+#include "kinora/base/test_disk.h"
 #include "kinora/base/test_folder.h"
 
 namespace kinora {
@@ -108,6 +109,34 @@ TEST_F(AtomicFiles, KeepTheOldFileAndLeaveNothingWhenTheFileMayNotGrow) {
   EXPECT_EQ(num_files(), 1U);
   write_file(folder_ / "x", bytes);
   EXPECT_EQ(read_file(folder_ / "x", 200'000), bytes);
+}
+
+TEST_F(AtomicFiles, AreOnTheDiskBeforeTheirNameAndTheNameBeforeTheCallReturns) {
+  const DiskCalls calls;
+  write_file(folder_ / "x.json", "text");
+  EXPECT_EQ(calls.seen,
+            (std::vector<std::string>{"fsync .x.json", "rename x.json", "fsync " + folder_.filename().string()}));
+}
+
+TEST_F(AtomicFiles, ThatTheDiskRefusesAreGivenUpAndNotTriedAgain) {
+  write_file(folder_ / "x", "old");
+  DiskCalls calls;
+  for (const auto& [fails, error, words] : {std::tuple{"fsync .x", EIO, "Input/output error"},
+                                            {"fsync .x", ENOSPC, "No space left"},
+                                            {"rename x", EDQUOT, "quota"}}) {
+    calls.seen.clear();
+    calls.fails = fails;
+    calls.error = error;
+    try {
+      write_file(folder_ / "x", "new");
+      ADD_FAILURE() << fails;
+    } catch (const ResourceError& failure) {
+      EXPECT_NE(std::string(failure.what()).find(words), std::string::npos) << failure.what();
+    }
+    EXPECT_EQ(calls.seen.back(), fails);
+    EXPECT_EQ(read_file(folder_ / "x", 10), "old");
+    EXPECT_EQ(num_files(), 1U);
+  }
 }
 
 TEST_F(AtomicFiles, MayBeFilledByAnotherProgramThroughTheTemporary) {

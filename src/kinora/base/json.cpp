@@ -13,11 +13,16 @@
 namespace kinora {
 namespace {
 
+// Two bytes of text make a value of some 70 in memory. No file that is meant has less than 16 bytes a value where it comes
+// near its cap: a million pieces of [text, score] have more.
+constexpr size_t kBytesPerValue = 16, kFewValues = size_t{1} << 16;
+
 // Builds the tree from the parser's events. The parser's own tree builder keeps the last of two equal keys and knows no
 // depth limit, so both are counted here, before a node is made.
 class TreeBuilder : public nlohmann::json_sax<Json> {
  public:
-  TreeBuilder(const JsonLimits& limits, std::string_view what) : limits_(limits), what_(what) {}
+  TreeBuilder(const JsonLimits& limits, std::string_view what)
+      : limits_(limits), what_(what), max_values_(std::max(kFewValues, limits.max_bytes / kBytesPerValue)) {}
   Json take() { return std::move(root_); }
 
   bool null() override { return put(nullptr); }
@@ -49,6 +54,7 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
 
  private:
   Json* place(Json value) {
+    if (++num_values_ > max_values_) throw DataError(concat(what_, ": more than ", max_values_, " values"));
     if (stack_.empty()) {
       root_ = std::move(value);
       return &root_;
@@ -85,6 +91,7 @@ class TreeBuilder : public nlohmann::json_sax<Json> {
   // Open containers. A parent's vector may grow only while none of its children is open, so the pointers hold.
   std::vector<Json*> stack_;
   Json* member_ = nullptr;
+  size_t num_values_ = 0, max_values_;
 };
 
 std::string join(const std::vector<std::string>& names) {

@@ -27,8 +27,9 @@ struct JsonLimits {
 };
 
 /// Parses one JSON value. `what` names the text in errors ("config.json", "request").
-/// Throws DataError: too large, too deep, a key twice in one object, NaN or Infinity, a number that overflows,
-/// bytes behind the value, comments, invalid UTF-8, a lone surrogate.
+/// Throws DataError: too large, too deep, more values than one for 16 bytes of the cap (but 65,536 at least), a key twice
+/// in one object, NaN or Infinity, a number that overflows, bytes behind the value, comments, invalid UTF-8, a lone
+/// surrogate.
 Json parse_json(std::string_view text, const JsonLimits& limits, std::string_view what);
 
 /// parse_json of a file; errors name the path. Throws also what read_file throws.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <random>
 #include <type_traits>
 
 #include "kinora/base/error.h"
@@ -70,8 +71,47 @@ TEST(Json, RefusesEachForbiddenText) {
   EXPECT_NO_THROW(parse_json(nested(64), {}, "t"));
 }
 
+const std::string kText = R"({"a": [1, 2.5, -3e2, "x\u00fc\n"], "b": {"c": true, "d": null}, "e": "\ud83d\ude00"})";
+
+TEST(Json, FlippedBytesAreRefusedOrReadAsWhatTheySay) {
+  std::mt19937 random(5);
+  int num_read = 0;
+  for (int i = 0; i < 10'000; ++i) {
+    std::string text = kText;
+    text[random() % text.size()] ^= static_cast<char>(1 + random() % 255);
+    try {
+      const Json value = parse_json(text, {}, "t");
+      // The parser that is used everywhere, with its own tree: what passes the checks is read as it reads it.
+      EXPECT_EQ(value, Json::parse(text)) << text;
+      EXPECT_EQ(parse_json(value.dump(), {}, "t"), value) << text;
+      ++num_read;
+    } catch (const DataError&) {
+    }
+  }
+  EXPECT_GT(num_read, 0);
+  EXPECT_LT(num_read, 5000);
+}
+
+TEST(Json, ManySmallValuesAreRefusedBeforeTheyFillTheMemory) {
+  const auto values = [](int count) {
+    std::string text = "[";
+    for (int i = 1; i < count; ++i) text += i > 1 ? ",0" : "0";
+    return text + "]";
+  };
+  EXPECT_NO_THROW(parse_json(values(1 << 16), {}, "t"));
+  EXPECT_NO_THROW(parse_json(values(1 << 17), {.max_bytes = 1 << 21}, "t"));
+  for (const auto& [count, max_bytes] : {std::pair{(1 << 16) + 1, 1 << 20}, {(1 << 17) + 1, 1 << 21}}) {
+    try {
+      parse_json(values(count), {.max_bytes = static_cast<size_t>(max_bytes)}, "t");
+      ADD_FAILURE() << count;
+    } catch (const DataError& error) {
+      EXPECT_EQ(error.what(), concat("t: more than ", count - 1, " values"));
+    }
+  }
+}
+
 TEST(Json, EveryCutOfAValidTextIsRefused) {
-  const std::string text = R"({"a": [1, 2.5, "x\u00fc"], "b": {"c": true}})";
+  const std::string& text = kText;
   for (size_t size = 0; size < text.size(); ++size)
     EXPECT_THROW(parse_json(text.substr(0, size), {}, "t"), DataError) << size;
 }
