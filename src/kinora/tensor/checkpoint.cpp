@@ -14,6 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::string_view kWhole[] = {"model.safetensors", "diffusion_pytorch_model.safetensors"};
+constexpr size_t kMaxIndexBytes = size_t{32} << 20;  // of 100,000 tensors some 15 MB
 constexpr std::string_view kIndexEnd = ".safetensors.index.json";
 
 [[noreturn]] void refuse_pickle(const fs::path& path) {
@@ -118,7 +119,7 @@ void Checkpoint::open_folder(const fs::path& folder) {
 
 void Checkpoint::open_index(const fs::path& index) {
   const std::string what = concat("'", index.string(), "'");
-  const Json json = read_json_file(index, {.max_bytes = kJsonHeaderBytes});
+  const Json json = read_json_file(index, {.max_bytes = kMaxIndexBytes});
   const JsonObject map = JsonObject(json, what).require_object("weight_map");
   std::map<std::string, std::string> shard_of;
   std::set<std::string> shards;

@@ -84,7 +84,8 @@ struct TensorBytes {
 
 /// Writes a file tensor by tensor, so that only one needs to be in memory. The file appears with commit().
 /// Names must be unique, at most 512 bytes, without control characters; at most 100,000 tensors, 8 dimensions each;
-/// otherwise UsageError. Disk trouble: ResourceError, the old file unchanged.
+/// otherwise UsageError. Disk trouble: ResourceError, the old file unchanged; a disk without room for the whole file is
+/// refused before the first tensor.
 class SafetensorsWriter {
  public:
   struct Spec {

@@ -1,6 +1,7 @@
 #include "kinora/tensor/safetensors.h"
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <fstream>
@@ -49,6 +50,19 @@ TEST(SafetensorsHeaderTest, OfAValidFileIsReadInTheOrderOfItsData) {
   EXPECT_EQ(header.tensors[0].num_elements(), 6U);
   EXPECT_TRUE(parse(file_of("{}", 0)).tensors.empty());
   EXPECT_TRUE(parse(file_of("{\"__metadata__\":{}}", 0)).tensors.empty());
+}
+
+// "0":"","1":"" and so on.
+std::string many_pairs(int count) {
+  std::string out;
+  for (int i = 0; i < count; ++i) out += (i ? ",\"" : "\"") + std::to_string(i) + "\":\"\"";
+  return out;
+}
+
+std::string many_tensors(int count) {
+  std::string out;
+  for (int i = 0; i < count; ++i) out += (i ? ",\"" : "\"") + std::to_string(i) + "\":" + entry("U8", "[0]", "[0,0]");
+  return out;
 }
 
 struct BadFile {
@@ -125,16 +139,23 @@ std::vector<BadFile> bad_files() {
       {"13 metadata is a string", file_of(R"({"__metadata__":"x"})", 0), "is a string instead of an object"},
       {"13 metadata too large", file_of("{\"__metadata__\":{\"k\":\"" + std::string(1 << 20, 'x') + "\"}}", 0),
        "1 MiB"},
+      {"13 too many entries", file_of("{\"__metadata__\":{" + many_pairs(10'001) + "}}", 0), "more than 10000 entries"},
       {"14 long name", file_of("{\"" + std::string(513, 'n') + "\":" + ok + "}", 4), "longer than 512"},
       {"14 control character", file_of("{\"a\\u001b[2J\":" + ok + "}", 4), "control characters"},
+      {"14 C1 control character", file_of("{\"a\u009b2J\":" + ok + "}", 4), "control characters"},
+      {"14 escaped C1 control character", file_of("{\"a\\u009b2J\":" + ok + "}", 4), "control characters"},
       {"14 raw control character", file_of("{\"a\nb\":" + ok + "}", 4), "not valid JSON"},
       {"- not a number", one(entry("F32", "[NaN]", "[0,4]"), 4), "not valid JSON"},
       {"- lone surrogate", file_of(R"({"\ud800":1})", 0), "not valid JSON"},
   };
-  std::string many = "{";
-  for (int i = 0; i <= 100'000; ++i)
-    many += (i ? ",\"" : "\"") + std::to_string(i) + "\":" + entry("U8", "[0]", "[0,0]");
-  out.push_back({"14 too many tensors", file_of(many + "}", 0), "more than 100000 tensors"});
+  out.push_back({"14 too many tensors", file_of("{" + many_tensors(100'001) + "}", 0), "more than 100000 tensors"});
+  // The file would be larger than its header says, so it is the header's own fault that is found.
+  const std::string large(2 << 20, '1');
+  for (const std::string& header :
+       {"{\"" + large + "\":1}", "{" + std::string(2 << 20, ' ') + "\"a\":1}", "{\"a\":{\"shape\":[" + large + "1]}}",
+        "{\"" + std::string(1 << 20, '\\') + "\\\"" + large + "\":1}"}) {
+    out.push_back({"- long token", file_of(header, 0), "more than 2 MiB"});
+  }
   return out;
 }
 
@@ -166,16 +187,51 @@ constexpr bool kIsAsan = true;  // its red zones take more memory than what is m
 constexpr bool kIsAsan = false;
 #endif
 
+TEST(SafetensorsHeaderTest, WhatIsAtEachLimitIsRead) {
+  const auto read = [](const std::string& header, size_t data) { return parse(file_of("{" + header + "}", data)); };
+  EXPECT_EQ(read(many_tensors(100'000), 0).tensors.size(), 100'000U);
+  EXPECT_EQ(read("\"" + std::string(512, 'n') + "\":" + entry("U8", "[1,1,1,1,1,1,1,3]", "[0,3]"), 3).tensors.size(),
+            1U);
+  EXPECT_EQ(read("\"t\":" + entry("U8", "[281474976710656,0]", "[0,0]"), 0).tensors[0].shape[0], int64_t{1} << 48);
+  EXPECT_EQ(read("\"__metadata__\":{\"k\":\"" + std::string((1 << 20) - 1, 'x') + "\"}", 0).metadata.size(), 1U);
+  EXPECT_EQ(read("\"__metadata__\":{" + many_pairs(10'000) + "}", 0).metadata.size(), 10'000U);
+}
+
+// Headers of the sizes at which something else than the header could take the memory.
+std::vector<std::pair<std::string, std::string>> large_headers() {
+  const std::string large(size_t{24} << 20, '1');
+  const std::string unknown = ",\"z\":" + entry("C64", "[1]", "[0,8]") + "}";
+  std::string named = "{", twice = "{";
+  for (int i = 0; i < 50'000; ++i) {
+    named +=
+        (i ? "," : "") + std::string("\"blocks.") + std::to_string(i) + ".weight\":" + entry("U8", "[0,1]", "[0,0]");
+    twice += (i ? "," : "") + std::string("\"a\":") + entry("U8", "[0]", "[0,0]");
+  }
+  return {{"unknown dtype behind many tensors", named + unknown},
+          {"as many tensors as there may be", "{" + many_tensors(99'999) + unknown},
+          {"too many tensors", "{" + many_tensors(200'000) + "}"},
+          {"one name again and again", twice + "}"},
+          {"one name twice among many", "{" + many_tensors(99'999) + ",\"7\":" + entry("U8", "[0]", "[0,0]") + "}"},
+          {"many small pieces of metadata", "{\"__metadata__\":{" + many_pairs(150'000) + "}}"},
+          {"a long name", "{\"" + large + "\":1}"},
+          {"a long piece of metadata", "{\"__metadata__\":{\"k\":\"" + large + "\"}}"},
+          {"a long number", "{\"t\":{\"shape\":[" + large + "]}}"},
+          {"a long gap", "{" + std::string(large.size(), ' ') + "\"t\":1}"},
+          {"deep nesting", "{\"t\":" + std::string(large.size(), '[') + "}"}};
+}
+
 TEST(SafetensorsHeaderTest, ARefusedFileTakesNoMoreMemoryThanItsHeaderAnd8MiB) {
-  std::string header = "{";
-  for (int i = 0; i < 50'000; ++i)
-    header += "\"blocks." + std::to_string(i) + ".weight\":" + entry("U8", "[0,1]", "[0,0]") + ",";
-  const std::string file = file_of(header + "\"z\":" + entry("C64", "[1]", "[0,8]") + "}", 0);
-  if (kIsAsan || !reset_peak_resident()) GTEST_SKIP() << "the peak cannot be reset here";
-  const uint64_t before = resident_bytes();
-  EXPECT_THROW(parse(file), DataError);
-  // The text itself was resident before.
-  EXPECT_LE(peak_resident_bytes(), before + file.size() + (8 << 20)) << file.size();
+  if (kIsAsan || !reset_peak_resident()) GTEST_SKIP() << "the peak cannot be measured here";
+  const TempFolder folder;
+  for (const auto& [what, header] : large_headers()) {
+    std::ofstream(folder / "x", std::ios::binary) << file_of(header, 0);
+    ::malloc_trim(0);
+    ASSERT_TRUE(reset_peak_resident());
+    const uint64_t before = resident_bytes();
+    EXPECT_THROW(SafetensorsFile{folder / "x"}, DataError) << what;
+    const uint64_t more = std::max(peak_resident_bytes(), before) - before;
+    EXPECT_LE(more, header.size() + (8 << 20)) << what;
+  }
 }
 
 TEST(SafetensorsHeaderTest, EveryCutIsRefused) {
@@ -281,6 +337,16 @@ TEST_F(Safetensors, TheWriterRefusesWhatTheReaderWould) {
   EXPECT_THROW(write({{"__metadata__", DType::F32, {1}, as_span(four)}}), UsageError);
   EXPECT_THROW(write({{std::string(513, 'x'), DType::F32, {1}, as_span(four)}}), UsageError);
   EXPECT_THROW(write({ok}, {{"k", std::string(1 << 20, 'x')}}), UsageError);
+  EXPECT_THROW(write({ok}, {{"k", std::string(1 << 19, '\1')}}), UsageError);  // six bytes each in JSON
+  Metadata many;
+  for (int i = 0; i <= 10'000; ++i) many.emplace(std::to_string(i), "");
+  EXPECT_THROW(write({ok}, many), UsageError);
+  EXPECT_TRUE(fs::is_empty(folder_));
+}
+
+TEST_F(Safetensors, AFileThatTheDiskHasNoRoomForIsRefusedBeforeItsData) {
+  const std::vector<SafetensorsWriter::Spec> specs = {{"a", DType::U8, {int64_t{1} << 48, 1 << 10}}};
+  EXPECT_THROW(SafetensorsWriter(folder_ / "x", specs), ResourceError);
   EXPECT_TRUE(fs::is_empty(folder_));
 }
 
