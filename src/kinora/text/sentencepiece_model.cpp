@@ -122,6 +122,7 @@ void parse_normalizer(std::string_view bytes, std::string_view where, SentencePi
 
 SentencePieceSpec SentencePieceSpec::parse(std::string_view bytes, std::string_view where) {
   SentencePieceSpec spec;
+  bool has_normalizer = false;
   Message message(bytes, where);
   for (Message::Field field{}; message.next(field);) {
     if (field.number == 1) {
@@ -134,11 +135,16 @@ SentencePieceSpec SentencePieceSpec::parse(std::string_view bytes, std::string_v
     }
     if (field.number == 2) parse_trainer(field.bytes, where, spec);
     if (field.number == 3) parse_normalizer(field.bytes, where, spec);
+    has_normalizer = has_normalizer || field.number == 3;
   }
   if (spec.pieces.empty()) {
     throw DataError(concat(where, ": not a SentencePiece model: it has no pieces"), "fetch the tokenizer again.");
   }
   if (spec.unk_id < 0) throw DataError(concat(where, ": no unknown piece"), "fetch the tokenizer again.");
+  // It stands behind the pieces: a file that was cut between two of them would pass for a smaller vocabulary.
+  if (!has_normalizer) {
+    throw DataError(concat(where, ": no rules of normalization, so it was cut short"), "fetch the tokenizer again.");
+  }
   return spec;
 }
 

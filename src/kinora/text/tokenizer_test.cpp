@@ -124,74 +124,6 @@ TEST(Tokenizer, RefusesLongAndBrokenText) {
   EXPECT_NO_THROW(tokenizer.encode(std::string("nul \0 inside", 12)));
 }
 
-Pipeline parse(const std::string& model, const std::string& rest) {
-  return parse_tokenizer_json("{\"model\":" + model + (rest.empty() ? "" : "," + rest) + "}", "tokenizer.json");
-}
-const std::string kModel =
-    R"({"type":"Unigram","unk_id":0,"vocab":[["<unk>",0],["a",-1],["b",-2],["\u2581",-3],["<0x63>",-4]]})";
-
-TEST(TokenizerJson, NamesTheKindsItDoesNotTake) {
-  const auto expect_named = [](const std::string& model, const std::string& rest, const std::string& name) {
-    try {
-      parse(model, rest);
-      FAIL() << name;
-    } catch (const DataError& e) {
-      EXPECT_NE(std::string(e.what()).find(name), std::string::npos) << e.what();
-    }
-  };
-  expect_named(R"({"type":"BPE"})", "", "BPE");
-  expect_named(kModel, R"("normalizer":{"type":"BertNormalizer"})", "BertNormalizer");
-  expect_named(kModel, R"("normalizer":{"type":"Replace","pattern":{"Regex":"a+"},"content":""})", "a+");
-  expect_named(kModel, R"("pre_tokenizer":{"type":"ByteLevel"})", "ByteLevel");
-  expect_named(kModel, R"("pre_tokenizer":{"type":"Metaspace","prepend_scheme":"last"})", "last");
-  expect_named(kModel, R"("post_processor":{"type":"RobertaProcessing"})", "RobertaProcessing");
-  expect_named(kModel, R"("decoder":{"type":"WordPiece"})", "WordPiece");
-}
-
-TEST(TokenizerJson, RefusesDamage) {
-  const std::string bad_models[] = {
-      "[]",
-      R"({"unk_id":0,"vocab":[]})",
-      R"({"vocab":[["a",0]]})",
-      R"({"unk_id":1,"vocab":[["a",0]]})",
-      R"({"unk_id":0,"vocab":[["a",0],["a",0]]})",
-      R"({"unk_id":0,"vocab":[["a"]]})",
-      R"({"unk_id":0,"vocab":[[1,0]]})",
-      "{\"unk_id\":0,\"vocab\":[[\"" + std::string(kMaxPieceBytes + 1, 'x') + "\",0]]}",
-  };
-  for (const auto& model : bad_models) EXPECT_THROW(parse(model, ""), DataError) << model;
-  const std::string bad_rest[] = {
-      R"("added_tokens":[{"id":1,"content":"new"}])",
-      R"("added_tokens":[{"id":2,"content":"a"}])",
-      R"("added_tokens":[{"id":7,"content":"gap"}])",
-      R"("added_tokens":[{"id":5,"content":""}])",
-      R"("added_tokens":[{"id":5,"content":"x"},{"id":6,"content":"x"}])",
-      R"("normalizer":{"type":"Precompiled","precompiled_charsmap":"*"})",
-      R"("normalizer":{"type":"Precompiled","precompiled_charsmap":"AAAA"})",
-      R"("normalizer":{"type":"Replace","pattern":{"String":""},"content":"x"})",
-      R"("post_processor":{"type":"TemplateProcessing","single":[],"special_tokens":{}})",
-      R"("post_processor":{"type":"TemplateProcessing","single":[{"Sequence":{}},{"SpecialToken":{"id":"x"}}],)"
-      R"("special_tokens":{"x":{"ids":[9]}}})",
-  };
-  for (const auto& rest : bad_rest) EXPECT_THROW(parse(kModel, rest), DataError) << rest;
-}
-
-TEST(TokenizerJson, AddedTokensTakeTheWhiteSpaceTheyAskFor) {
-  const Pipeline pipeline = parse(kModel, R"("pre_tokenizer":{"type":"Metaspace"},"added_tokens":[
-      {"id":5,"content":"<x>","lstrip":true,"rstrip":true,"special":true},
-      {"id":6,"content":"w","single_word":true,"normalized":false},{"id":7,"content":"<x>y"}])");
-  EXPECT_EQ(pipeline.encode("a  <x>  b"), (std::vector<int64_t>{3, 1, 5, 3, 2}));
-  EXPECT_EQ(pipeline.encode("w aw"), (std::vector<int64_t>{6, 3, 1, 0}));
-  EXPECT_EQ(pipeline.decode({1, 5, 3, 2}), "a b");
-}
-
-TEST(TokenizerJson, NormalizedTokensAreLookedForAsTheNormalizersWriteThem) {
-  const Pipeline pipeline = parse(kModel, R"("normalizer":{"type":"NFKC"},"added_tokens":[
-      {"id":5,"content":"\uff38","normalized":true},{"id":6,"content":"\uff38\uff39","normalized":false}])");
-  EXPECT_EQ(pipeline.encode("aXb"), (std::vector<int64_t>{1, 5, 2}));
-  EXPECT_EQ(pipeline.encode("a\xEF\xBC\xB8\xEF\xBC\xB9"), (std::vector<int64_t>{1, 6}));
-}
-
 TEST(PrefixFinder, FindsTheLongestAndOfEqualOnesTheFirst) {
   const PrefixFinder finder({"ab", "", "abc", "b", "ab", "\xFF"});
   EXPECT_EQ(finder.longest("abcd"), 2U);
@@ -200,20 +132,6 @@ TEST(PrefixFinder, FindsTheLongestAndOfEqualOnesTheFirst) {
   for (const char* text : {"", "a", "cab"}) EXPECT_EQ(finder.longest(text), std::nullopt) << text;
   EXPECT_EQ(finder.size_of(2), 3U);
   EXPECT_EQ(PrefixFinder().longest("a"), std::nullopt);
-}
-
-TEST(TokenizerJson, MetaspaceFirstMarksOnlyTheStart) {
-  const Pipeline pipeline =
-      parse(kModel, R"("pre_tokenizer":{"type":"Metaspace","prepend_scheme":"first","split":false},
-      "added_tokens":[{"id":5,"content":"<x>","special":true}])");
-  EXPECT_EQ(pipeline.encode("a<x>b"), (std::vector<int64_t>{3, 1, 5, 2}));
-}
-
-TEST(TokenizerJson, UnknownRunsAreOneIdAndBytesSpellThem) {
-  const std::string bytes = R"({"unk_id":0,"byte_fallback":true,"vocab":[["<unk>",0],["a",-1],["<0x63>",-4]]})";
-  EXPECT_EQ(parse(bytes, "").encode("accax"), (std::vector<int64_t>{1, 2, 2, 1, 0}));
-  EXPECT_EQ(parse(bytes, "").decode({1, 2, 2}), "acc");
-  EXPECT_EQ(parse(kModel, "").encode("accax"), (std::vector<int64_t>{1, 0, 1, 0}));
 }
 
 }  // namespace
