@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include <cstdlib>
+#include <random>
 
 #include "kinora/base/error.h"
 #include "kinora/media/metrics.h"
@@ -248,6 +249,34 @@ TEST_F(Mp4, DamagedFilesAreRefused) {
   EXPECT_THROW(read_video(folder / "list.mp4"), DataError);
   EXPECT_THROW(read_video(folder / "none.mp4"), UsageError);
   EXPECT_THROW(read_video(folder.path()), UsageError);
+}
+
+TEST_F(Mp4, FlippedBytesGiveAClipOfItsLimitsOrADataError) {
+  save(folder / "a.mp4", noise_clip(3, 32, 32));
+  const std::string whole = read_file(folder / "a.mp4", 1 << 24);
+  const size_t header = whole.find("moov");
+  ASSERT_NE(header, std::string::npos);
+  std::mt19937 random(3);
+  for (int i = 0; i < 12; ++i) {
+    std::string bytes = whole;
+    bytes[header + random() % 800] ^= static_cast<char>(1 + random() % 255);
+    write_file(folder / "flipped.mp4", bytes);
+    try {
+      const Video got = read_video(folder / "flipped.mp4");
+      check(got.frames);
+      EXPECT_LE(got.frames.frames, 3);
+    } catch (const DataError&) {
+    }
+  }
+}
+
+TEST(Process, OverItsLimitOfTimeOrMemoryEnds) {
+  ProcessOptions options;
+  options.max_cpu_seconds = 1;
+  EXPECT_GT(Process("/bin/sh", {"-c", "while :; do :; done"}, options).wait(), 128);
+  options = {.max_memory_bytes = uint64_t{64} << 20};
+  EXPECT_EQ(Process("/bin/sh", {"-c", "x=$(head -c 1000 /dev/zero | tr '\\0' a)"}, options).wait(), 0);
+  EXPECT_NE(Process("/bin/sh", {"-c", "x=$(head -c 200000000 /dev/zero | tr '\\0' a)"}, options).wait(), 0);
 }
 
 TEST(Process, GivesInputOutputStatusAndLastLine) {

@@ -1,7 +1,10 @@
 #include "kinora/media/output.h"
 
+#include <stdlib.h>
+
 #include <algorithm>
 #include <cctype>
+#include <cerrno>
 #include <cstring>
 #include <optional>
 #include <vector>
@@ -112,14 +115,27 @@ void save_pngs(const fs::path& folder, const Pattern& pattern, const Frames& fra
       throw ResourceError(concat("cannot create folder ", quoted(folder), ": ", error.message()));
     undo.add(folder);
   }
+  std::string temp = (folder / ".pictures.tmp-XXXXXX").string();
+  if (::mkdtemp(temp.data()) == nullptr) {
+    throw ResourceError(
+        concat("cannot write in folder ", quoted(folder), ": ", std::generic_category().message(errno)));
+  }
+  undo.add(temp);
   const TextEntries text = png_text_of(metadata);
   for (int64_t f = 0; f < frames.frames; ++f) {
-    const fs::path path = folder / pattern.name(f);
-    const bool is_fresh = !is_there(path);
-    write_png(path, frames, f, text);
-    if (is_fresh) undo.add(path);
+    undo.add(temp / fs::path(pattern.name(f)));
+    write_png(temp / fs::path(pattern.name(f)), frames, f, text);
   }
+  // What can fail has been done: the old pictures, if any, are replaced by whole ones, and a name takes no room.
+  for (int64_t f = 0; f < frames.frames; ++f) {
+    std::error_code error;
+    fs::rename(temp / fs::path(pattern.name(f)), folder / pattern.name(f), error);
+    if (error) throw ResourceError(concat(quoted(folder / pattern.name(f)), " cannot be written: ", error.message()));
+  }
+  sync_folder(folder);
   undo.keep();
+  std::error_code ignored;
+  fs::remove(temp, ignored);
 }
 
 const Pattern& folder_pattern() {

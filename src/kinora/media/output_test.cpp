@@ -136,9 +136,15 @@ TEST(Output, AFullDiskLeavesNothing) {
   std::copy(noise.rgb.begin(), noise.rgb.end(), clip.frame(3));
   for (const char* name : {"a.gif", "frames/", "p%d.png"})
     EXPECT_THROW(save_clip(folder / name, clip), ResourceError) << name;
+  EXPECT_EQ(folder.count(), 0);
+  // Old pictures stay all of them: none is of the new clip.
+  const Frames before = make_frames(4, 32, 32);
+  save_clip(folder / "p%d.png", before);
+  EXPECT_THROW(save_clip(folder / "p%d.png", clip), ResourceError);
+  EXPECT_EQ(load_clip(folder / "p%d.png").frames.rgb, before.rgb);
   ::setrlimit(RLIMIT_FSIZE, &old);
   ::signal(SIGXFSZ, handler);
-  EXPECT_EQ(folder.count(), 0);
+  EXPECT_EQ(folder.count(), 4);
 }
 
 TEST(Output, WhatIsNoClipIsRefused) {
