@@ -13,7 +13,7 @@ namespace kinora::train {
 namespace fs = std::filesystem;
 namespace {
 
-constexpr size_t kKept = 2;
+constexpr size_t kKept = 3;
 constexpr std::string_view kStem = "step-";
 constexpr size_t kMostDigits = 18;  // more may not fit in int64
 
@@ -69,8 +69,9 @@ std::optional<SavedStep> newest_checkpoint(const fs::path& folder) {
     try {
       const Json json = read_json_file(fs::path(file).replace_extension(".json"));
       const JsonObject sum(json, file.string());
-      if (sum.require_int("crc32", 0) == file_sum(file)) return SavedStep{.step = step, .file = file};
-      log_warn(concat(file.string(), " is damaged (its sum differs); trying the one before"));
+      const bool is_whole = sum.require_int("step") == step && sum.require_int("crc32", 0) == file_sum(file);
+      if (is_whole) return SavedStep{.step = step, .file = file};
+      log_warn(concat(file.string(), " is damaged (its sum or its step differs); trying the one before"));
     } catch (const Error& e) {
       log_warn(concat(file.string(), ": ", e.what(), "; trying the one before"));
     }

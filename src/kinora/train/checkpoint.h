@@ -9,9 +9,9 @@
 
 namespace kinora::train {
 
-/// Writes the tensors of `step` and drops all but it and the one before; later ones, which a resume has passed
-/// over as damaged, go too. The file appears whole (temporary, fsync, rename), then its sum; a file without a sum does
-/// not count. Throws ResourceError (disk), leaving older checkpoints as they were.
+/// Writes the tensors of `step` and drops all but it and the two before; later ones, which a resume has passed
+/// over as damaged, go too. The file appears whole (temporary, fsync, rename), then its sum, and only then the others
+/// go; a file without a sum does not count. Throws ResourceError (disk), leaving older checkpoints as they were.
 void save_checkpoint(const std::filesystem::path& folder, int64_t step, const NamedTensors& tensors);
 
 struct SavedStep {

@@ -7,6 +7,7 @@
 #include "kinora/base/error.h"
 #include "kinora/base/file.h"
 #include "kinora/base/log.h"
+#include "kinora/base/test_disk.h"
 #include "kinora/base/test_folder.h"
 
 namespace kinora::train {
@@ -48,8 +49,8 @@ TEST_F(TrainCheckpoint, GivesBackWhatWasSaved) {
   EXPECT_TRUE(warnings_.empty());
 }
 
-TEST_F(TrainCheckpoint, KeepsTheNewestTwoByNumberAndNotByName) {
-  for (const int64_t step : {9, 10, 100}) save(step);
+TEST_F(TrainCheckpoint, KeepsTheNewestThreeByNumberAndNotByName) {
+  for (const int64_t step : {9, 10, 11, 100}) save(step);
   EXPECT_FALSE(fs::exists(file(9, ".safetensors")));
   EXPECT_FALSE(fs::exists(file(9, ".json")));
   EXPECT_TRUE(fs::exists(file(10, ".safetensors")));
@@ -94,6 +95,10 @@ TEST_F(TrainCheckpoint, CutOffMissingAndUnreadableFilesAreSkipped) {
   breaks([&] { write_file(file(2, ".json"), "{"); });
   breaks([&] { write_file(file(2, ".json"), "[]"); });
   breaks([&] { write_file(file(2, ".json"), "{\"step\": 2}"); });
+  breaks([&] {
+    for (const char* ending : {".json", ".safetensors"})
+      fs::copy_file(file(1, ending), file(2, ending), fs::copy_options::overwrite_existing);
+  });
 }
 
 TEST_F(TrainCheckpoint, NoneWholeIsADataErrorSoThatNoRunStartsAnewInSilence) {
@@ -107,6 +112,46 @@ TEST_F(TrainCheckpoint, TensorsWithoutASumDoNotCount) {
   save(1), save(2);
   fs::remove(file(2, ".json"));
   EXPECT_EQ(newest_checkpoint(folder_)->step, 1);
+  EXPECT_TRUE(warnings_.empty());
+}
+
+TEST_F(TrainCheckpoint, EveryDamagedByteAndEveryCutIsNoticed) {
+  for (const int64_t step : {7, 8}) save(step);
+  int64_t num_damaged = 0;
+  const auto notices = [&](const fs::path& damaged, const std::string& bytes) {
+    write_file(damaged, bytes);
+    warnings_.clear();
+    EXPECT_EQ(newest_checkpoint(folder_)->step, 7) << damaged << " of " << bytes.size();
+    EXPECT_EQ(warnings_.size(), 1U);
+    ++num_damaged;
+  };
+  for (const char* ending : {".safetensors", ".json"}) {
+    const std::string whole = read_file(file(8, ending), 1 << 20);
+    for (size_t i = 0; i < whole.size(); ++i) {
+      std::string bytes = whole;
+      bytes[i] ^= '\x11';
+      notices(file(8, ending), bytes);
+      if (i + 1 < whole.size() || whole[i] != '\n') notices(file(8, ending), whole.substr(0, i));
+    }
+    write_file(file(8, ending), whole);
+    EXPECT_EQ(newest_checkpoint(folder_)->step, 8);
+  }
+  EXPECT_GT(num_damaged, 200);
+}
+
+TEST_F(TrainCheckpoint, IsOnTheDiskBeforeItsSumAndItsSumBeforeAnOlderOneGoes) {
+  for (const int64_t step : {1, 2, 3}) save(step);
+  DiskCalls calls;
+  save(4);
+  EXPECT_EQ(calls.seen, (std::vector<std::string>{"fsync .step-4.safetensors", "rename step-4.safetensors", "fsync run",
+                                                  "fsync .step-4.json", "rename step-4.json", "fsync run",
+                                                  "remove step-1.json", "remove step-1.safetensors"}));
+  for (const std::string fails : {"fsync .step-5.safetensors", "rename step-5.safetensors", "fsync .step-5.json"}) {
+    calls.fails = fails;
+    EXPECT_THROW(save(5), ResourceError) << fails;
+    EXPECT_EQ(newest_checkpoint(folder_)->step, 4) << fails;
+    EXPECT_TRUE(fs::exists(file(2, ".json"))) << fails;
+  }
   EXPECT_TRUE(warnings_.empty());
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <map>
 #include <optional>
-#include <span>
 
 #include "kinora/base/error.h"
 #include "kinora/base/file.h"
@@ -16,6 +15,7 @@
 #include "kinora/train/run_folder.h"
 #include "kinora/train/shapes_data.h"
 #include "kinora/train/shapes_stages.h"
+#include "kinora/train/summed.h"
 
 namespace kinora::train {
 namespace fs = std::filesystem;
@@ -41,17 +41,6 @@ world::WorldConfig world_of(const JsonObject& json) {
   } catch (const UsageError& error) {
     throw DataError(concat(json.what(), ": ", error.what()), error.hint());
   }
-}
-
-/// Of names and values; the order does not matter, for that of a stage read back from its file is another.
-uint32_t sum_of(const NamedTensors& tensors) {
-  uint32_t sum = 0;
-  for (const auto& [name, tensor] : std::map<std::string, Tensor>(tensors.begin(), tensors.end())) {
-    const Tensor flat = tensor.detach().cpu().contiguous();
-    sum = crc32(std::as_bytes(std::span(name)), sum);
-    sum = crc32({static_cast<const std::byte*>(flat.const_data_ptr()), flat.nbytes()}, sum);
-  }
-  return sum;
 }
 
 /// What the autoencoder would find out only in the middle of a stage.
@@ -124,26 +113,22 @@ bool may_change(const ShapesContext& context, std::string_view key) {
   return false;
 }
 
-/// The weights of a finished stage, or what `make` returns; `vae` is what the file says, or what `make` has made of it.
+/// The weights of a finished stage, or, when they are missing or damaged, what `make` returns; `vae` is what the file says, or what `make` has made of it.
 template <typename Make>
 NamedTensors stage_weights(const ShapesContext& context, const std::string& stage, models::VideoVaeConfig& vae,
                            Make make) {
   const fs::path file = context.weights_file(stage);
-  if (fs::exists(file)) {
-    const Checkpoint done(file);
-    const auto& notes = done.files().front()->metadata();
-    const auto config = notes.find("config");
-    if (config == notes.end())
+  if (auto done = read_summed(file)) {
+    const auto config = done->notes.find("config");
+    if (config == done->notes.end())
       throw DataError(concat(file.string(), " is not of this training"), "remove it, or train into another folder");
     const auto found = models::VideoVaeConfig::from_json(parse_json(config->second, {}, file.string()), file.string());
     check_same(found, vae, file.string());
     vae = found;
-    NamedTensors tensors;
-    for (const auto& [name, tensor] : done.tensors()) tensors.emplace_back(name, load_tensor(tensor));
-    return tensors;
+    return std::move(done->tensors);
   }
   NamedTensors tensors = make();
-  save_tensors(file, tensors, {{"config", vae.to_json().dump()}});
+  save_summed(file, tensors, {{"config", vae.to_json().dump()}});
   return tensors;
 }
 

@@ -8,8 +8,8 @@
 #include "kinora/base/error.h"
 #include "kinora/base/json.h"
 #include "kinora/media/frames_tensor.h"
-#include "kinora/tensor/convert.h"
 #include "kinora/tensor/random.h"
+#include "kinora/train/summed.h"
 #include "kinora/world/paint.h"
 #include "kinora/world/tables.h"
 
@@ -92,12 +92,10 @@ Tensor cached_latents(const std::filesystem::path& file, const std::string& key,
   at::NoGradGuard no_grad;
   Tensor latents;
   int64_t done = 0;
-  if (std::filesystem::exists(file)) {
-    const Checkpoint cache(file);
-    const auto& metadata = cache.files().front()->metadata();
-    const auto found = metadata.find("key");
-    if (found != metadata.end() && found->second == whole_key) {
-      const Tensor known = load_tensor(cache.require("latents"));
+  if (const auto cache = read_summed(file)) {
+    const auto found = cache->notes.find("key");
+    if (found != cache->notes.end() && found->second == whole_key && cache->tensors.size() == 1) {
+      const Tensor& known = cache->tensors.front().second;
       if (known.size(0) >= count) return known.narrow(0, 0, count);
       done = known.size(0) / batch * batch;  // the batches stay those of a run that nobody ended
       auto shape = known.sizes().vec();
@@ -107,7 +105,7 @@ Tensor cached_latents(const std::filesystem::path& file, const std::string& key,
     }
   }
   const auto save = [&] {
-    if (done > 0) save_tensors(file, {{"latents", latents.narrow(0, 0, done)}}, {{"key", whole_key}});
+    if (done > 0) save_summed(file, {{"latents", latents.narrow(0, 0, done)}}, {{"key", whole_key}});
   };
   auto saved_at = std::chrono::steady_clock::now();
   while (done < count) {

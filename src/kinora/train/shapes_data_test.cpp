@@ -3,6 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "kinora/base/error.h"
+#include "kinora/base/file.h"
+#include "kinora/base/log.h"
 #include "kinora/base/test_folder.h"
 #include "kinora/media/frames_tensor.h"
 #include "kinora/text/tokenizer_json.h"
@@ -136,6 +138,22 @@ TEST_F(CachedLatents, ThatWereCancelledAreKept) {
   EXPECT_EQ(encoded_, 4);
   std::filesystem::remove(file_);
   EXPECT_TRUE(get("vae a", 7).equal(resumed));
+}
+
+TEST_F(CachedLatents, ThatAreDamagedAreEncodedAnew) {
+  const Tensor first = get("vae a", 7).clone();
+  set_log_sink([](LogLevel, std::string_view) {});
+  const std::string whole = read_file(file_, 1 << 20);
+  std::string flipped = whole;
+  flipped.back() ^= '\x10';
+  for (const std::string& bytes : {flipped, whole.substr(0, whole.size() / 2), std::string()}) {
+    write_file(file_, bytes);
+    EXPECT_TRUE(get("vae a", 7).equal(first));
+    EXPECT_EQ(encoded_, 7);
+  }
+  set_log_sink({});
+  get("vae a", 7);
+  EXPECT_EQ(encoded_, 0);
 }
 
 TEST_F(CachedLatents, OfAnotherKeyAreEncodedAnew) {

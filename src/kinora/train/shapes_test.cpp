@@ -181,6 +181,20 @@ TEST_F(TrainShapes, ForeignWeightsInAStagesFolderAreADataError) {
   EXPECT_NE(refusal<DataError>(tiny()).find("no tensor"), std::string::npos);
 }
 
+TEST_F(TrainShapes, WhatIsDamagedOfAnEarlierStageIsMadeAgainToTheSameModel) {
+  const fs::path weights = "model/transformer/diffusion_pytorch_model.safetensors";
+  const std::string want = read_file(home() / "done" / weights, 1 << 24);
+  for (const char* name : {"temporal/weights.safetensors", "latents.safetensors"}) {
+    begin_with_a_finished_run();
+    std::string bytes = read_file(folder_ / name, 1 << 26);
+    bytes.back() ^= '\x10';
+    write_file(folder_ / name, bytes);
+    train(tiny());
+    EXPECT_EQ(read_file(folder_ / weights, 1 << 24), want) << name;
+    fs::remove_all(folder_);
+  }
+}
+
 TEST_F(TrainShapes, SecondRunInAFolderIsRefused) {
   make_folder(folder_);
   const FolderLock other(folder_);
