@@ -3,24 +3,18 @@
 
 Trains a model of a few thousand weights for two steps and works with that; nothing but Python's own library is needed.
 """
-import copy
 import json
 import os
 import random
-import resource
-import shutil
 import signal
 import struct
 import subprocess
-import sys
-import tempfile
 import time
 import unittest
 from pathlib import Path
 
+from program_case import PROGRAM, ProgramCase
 from tiny_model import TINY
-
-PROGRAM = Path(sys.argv.pop(1)).resolve() if len(sys.argv) > 1 else Path("build/kinora").resolve()
 
 
 def write_safetensors(path, tensors, cut=0, header=None):
@@ -35,51 +29,7 @@ def write_safetensors(path, tensors, cut=0, header=None):
     Path(path).write_bytes(whole[: len(whole) - cut])
 
 
-class CommandLine(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.home = Path(tempfile.mkdtemp(prefix="kinora-cli-"))
-        (cls.home / "tiny.json").write_text(json.dumps(TINY))
-        done = subprocess.run([PROGRAM, "train", "tiny.json", "--output", "run", "--threads", "2"], cwd=cls.home, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        cls.model = cls.home / "run" / "model"
-
-    @classmethod
-    def tearDownClass(cls):
-        shutil.rmtree(cls.home)
-
-    def setUp(self):
-        self.work = Path(tempfile.mkdtemp(dir=self.home))
-
-    def run_it(self, *args, env=None):
-        return subprocess.run([PROGRAM, *args], cwd=self.work, capture_output=True, env={**os.environ, **(env or {})}, timeout=300)
-
-    def refused(self, code, *args, says="", env=None, leaves=()):
-        """The command ends with this code and at most three lines that hold `says`; no other file than `leaves` appears."""
-        done = self.run_it(*args, env=env)
-        words = done.stderr.decode(errors="replace")
-        self.assertEqual(done.returncode, code, words)
-        self.assertTrue(words.startswith("kinora: "), words)
-        self.assertLessEqual(len(words.splitlines()), 3, words)
-        self.assertIn(says, words)
-        self.assertEqual(sorted(p.name for p in self.work.iterdir()), sorted(leaves), words)
-        return words
-
-    def begin(self, *args, says, **options):
-        """Starts the command and waits for a line of it that holds `says`."""
-        begun = subprocess.Popen([PROGRAM, *args], cwd=self.work, stderr=subprocess.PIPE, **options)
-        self.addCleanup(begun.kill)  # a test that fails leaves no long run behind
-        seen = []
-        for line in begun.stderr:
-            seen.append(line)
-            if says in line:
-                return begun
-        self.fail(f"ended with {begun.wait()} before it said {says}: {seen}")
-
-    def copy_model(self):
-        shutil.copytree(self.model, self.work / "model")
-        return self.work / "model"
-
+class CommandLine(ProgramCase):
     # What works
 
     def test_generate_writes_an_mp4_that_says_what_made_it(self):
@@ -257,13 +207,6 @@ class CommandLine(unittest.TestCase):
         self.refused(69, "generate", "a", "--model", self.model, "--output", "/proc/x.gif")
         self.refused(2, "generate", "a", "--model", self.model, "--frames", "3", "--output", "x.png")
 
-    def test_a_file_that_grows_too_large_is_an_error_and_leaves_nothing(self):
-        for name in ("x.gif", "x.mp4"):
-            done = subprocess.run([PROGRAM, "generate", "a", "--model", self.model, "--steps", "1", "--output", name], cwd=self.work, capture_output=True,
-                                  preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)), timeout=300)
-            self.assertEqual(done.returncode, 69, done.stderr)
-            self.assertEqual(list(self.work.iterdir()), [])
-
     @unittest.skipIf(os.geteuid() == 0, "root may read everything")
     def test_what_may_not_be_read_is_named_and_no_bug(self):
         (self.work / "locked").mkdir(mode=0)
@@ -336,21 +279,6 @@ class CommandLine(unittest.TestCase):
 
     # Every way to make a clip
 
-    def make(self, *args, code=0):
-        """generate with the tiny model, one line of JSON for each clip."""
-        done = self.run_it("generate", *args, "--model", self.model, "--json", "--threads", "1")
-        self.assertEqual(done.returncode, code, done.stderr.decode(errors="replace"))
-        return [json.loads(line) for line in done.stdout.splitlines()]
-
-    def write_png(self, name, width=40, height=20, frames=1):
-        """A picture from another program."""
-        subprocess.run(["ffmpeg", "-v", "error", "-f", "lavfi", "-i", f"testsrc=size={width}x{height}:rate=8", "-frames:v", str(frames), name],
-                       cwd=self.work, check=True)
-        return name
-
-    def files(self):
-        return sorted(p.name for p in self.work.iterdir())
-
     def test_a_picture_becomes_a_clip(self):
         self.write_png("a.png")
         first = self.make("a red ball", "--image", "a.png", "--seed", "3", "--output", "x.gif")[0]
@@ -358,6 +286,11 @@ class CommandLine(unittest.TestCase):
         self.make("a red ball", "--reference", "a.png", "--mask-strategy", "0,0,0,0,1,0", "--seed", "3", "--output", "y.gif")
         self.assertEqual((self.work / "x.gif").read_bytes().replace(b"x.gif", b""), (self.work / "y.gif").read_bytes().replace(b"y.gif", b""))
         self.assertEqual(self.files(), ["a.png", "x.gif", "y.gif"])
+
+    def test_pictures_of_any_aspect_fill_the_frame(self):
+        for width, height in ((1, 1), (33, 17), (17, 90), (2048, 1024)):
+            picture = self.write_png(f"{width}x{height}.png", width=width, height=height)
+            self.assertEqual(self.make("a red ball", "--image", picture, "--steps", "1", "--output", "z.gif")[0]["num_frames"], 9)
 
     def test_pictures_that_cannot_be(self):
         (self.work / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
@@ -433,23 +366,6 @@ class CommandLine(unittest.TestCase):
                      says="no latents", leaves=leaves)
         self.refused(2, "generate", "--from-latents", "absent", "--model", self.model, says="absent", leaves=leaves)
 
-    def test_a_decode_that_fails_leaves_the_latents_and_names_the_way_on(self):
-        """The disk has room for the latents, 2 x 2 x 3 x 4 numbers, and for their job, but not for 200 KB of frames."""
-        self.make("a red ball", "--seed", "3", "--frames", "65", "--height", "64", "--width", "64", "--output", "want.gif")
-        (self.work / "x.gif").write_bytes(b"the old file")
-        done = subprocess.run([PROGRAM, "generate", "a red ball", "--seed", "3", "--frames", "65", "--height", "64", "--width", "64", "--threads", "1",
-                               "--model", self.model, "--output", "x.gif"], cwd=self.work, capture_output=True,
-                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)), timeout=300)
-        self.assertEqual(done.returncode, 69, done.stderr)
-        self.assertEqual((self.work / "x.gif").read_bytes(), b"the old file")
-        self.assertEqual(self.files(), ["want.gif", "x.gif", "x.gif.job"])
-        words = done.stderr.decode().splitlines()[-1]
-        command = words[words.index("kinora generate"):].split()
-        again = subprocess.run([PROGRAM, *command[1:], "--threads", "1"], cwd=self.work, capture_output=True, timeout=300)
-        self.assertEqual(again.returncode, 0, again.stderr)
-        self.assertEqual((self.work / "x.gif").read_bytes(), (self.work / "want.gif").read_bytes())
-        self.assertEqual(self.files(), ["want.gif", "x.gif"])
-
     def test_a_job_killed_at_any_time_goes_on_to_the_same_bytes(self):
         args = ["generate", "--prompt", "a red ball", "--prompt", "a blue ball", "--prompt", "a ball", "--batch", "2", "--seed", "3", "--steps", "300",
                 "--loops", "2", "--condition-edit", "0.4", "--model", self.model, "--threads", "1", "--checkpoint-every", "1", "--output"]
@@ -497,28 +413,6 @@ class CommandLine(unittest.TestCase):
         self.assertEqual(self.files(), ["x.gif", "x.gif.preview.png", "y.gif"])
         self.refused(2, "generate", "a", "--preview", "0", "--model", self.model, leaves=self.files())
 
-    @unittest.skipUnless(os.geteuid() == 0 and shutil.which("mount"), "needs a small disk of its own")
-    def test_a_full_disk_leaves_the_old_file(self):
-        disk = self.work / "disk"
-        disk.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", disk], capture_output=True).returncode != 0:
-            self.skipTest("no tmpfs here")
-        self.addCleanup(lambda: subprocess.run(["umount", disk], check=True))
-        for room in (2_000, 20_000, 60_000, 120_000):
-            for name in ("x.gif", "x.mp4"):
-                (disk / name).write_bytes(b"the old file")
-                (disk / "filler").write_bytes(b"\0" * (256 * 1024 - 16_384 - room))
-                done = self.run_it("generate", "a red ball", "--frames", "129", "--height", "96", "--width", "96", "--steps", "2", "--model", self.model,
-                                   "--output", disk / name)
-                if done.returncode == 0:
-                    self.assertNotEqual((disk / name).read_bytes(), b"the old file")
-                else:
-                    self.assertEqual(done.returncode, 69, done.stderr)
-                    self.assertEqual((disk / name).read_bytes(), b"the old file")
-                for left in disk.iterdir():
-                    self.assertIn(left.name, ("filler", "x.gif", "x.mp4", "x.gif.job", "x.mp4.job"))
-                    left.unlink()
-
     # Ctrl-C
 
     def begin_long_training(self, folder, **options):
@@ -534,22 +428,6 @@ class CommandLine(unittest.TestCase):
             words = begun.communicate(timeout=60)[1]
             self.assertEqual(begun.returncode, 130, words)
             self.assertTrue(list((self.work / end.name / "spatial").glob("step-*.safetensors")))
-
-    def test_a_full_disk_ends_training_and_leaves_the_last_checkpoint(self):
-        shutil.copytree(self.home / "run", self.work / "run")
-        longer = copy.deepcopy(TINY)
-        longer["stages"]["denoiser"]["steps"] = 4
-        (self.work / "longer.json").write_text(json.dumps(longer))
-        command = [PROGRAM, "train", "longer.json", "--output", "run", "--threads", "1"]
-        before = {p.name: p.read_bytes() for p in (self.work / "run/denoiser").glob("step-*")}
-        done = subprocess.run(command, cwd=self.work, capture_output=True, timeout=300,
-                              preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000)))
-        self.assertEqual(done.returncode, 69, done.stderr)
-        self.assertEqual({p.name: p.read_bytes() for p in (self.work / "run/denoiser").glob("step-*")}, before)
-        self.assertEqual([str(p) for p in (self.work / "run").rglob("*tmp*")], [])
-        done = subprocess.run(command, cwd=self.work, capture_output=True, timeout=300)
-        self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn(b"resumes at step 2 of 4", done.stderr)
 
     def test_training_shows_what_the_model_makes(self):
         self.assertEqual((self.home / "run/samples.png").read_bytes()[:4], b"\x89PNG")
