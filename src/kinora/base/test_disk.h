@@ -9,7 +9,6 @@
 
 #include <cerrno>
 #include <filesystem>
-#include <regex>
 #include <string>
 #include <vector>
 
@@ -36,7 +35,9 @@ class DiskCalls {
   static bool note(const std::string& call, const std::filesystem::path& path) {
     DiskCalls* const calls = current();
     if (calls == nullptr) return true;
-    const std::string name = std::regex_replace(path.filename().string(), std::regex("\\.tmp-[0-9]+-[0-9]+"), "");
+    std::string name = path.filename().string();
+    if (const size_t at = name.find(".tmp-"); at != std::string::npos)
+      name.erase(at, name.find_first_not_of("0123456789-", at + 5) - at);
     calls->seen.push_back(call + " " + name);
     if (calls->seen.back() != calls->fails) return true;
     errno = calls->error;
