@@ -14,22 +14,22 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr size_t kKept = 3;
-constexpr std::string_view kStem = "step-";
+constexpr std::string_view kStem = "step-", kTensors = ".safetensors", kSum = ".json";
 constexpr size_t kMostDigits = 18;  // more may not fit in int64
 
 std::string stem(int64_t step) { return concat(kStem, step); }
 
-/// Steps that have a sum, oldest first.
-std::map<int64_t, fs::path> complete_steps(const fs::path& folder) {
+/// The files step-N with this ending, oldest step first.
+std::map<int64_t, fs::path> steps_with(const fs::path& folder, std::string_view ending) {
   std::map<int64_t, fs::path> found;
   std::error_code error;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     const std::string name = entry->path().stem().string();
-    if (entry->path().extension() != ".json" || !name.starts_with(kStem)) continue;
+    if (entry->path().extension() != ending || !name.starts_with(kStem)) continue;
     const std::string digits = name.substr(kStem.size());
     if (digits.empty() || digits.size() > kMostDigits || digits.find_first_not_of("0123456789") != std::string::npos)
       continue;
-    found[std::stoll(digits)] = folder / (name + ".safetensors");
+    found[std::stoll(digits)] = entry->path();
   }
   // A folder that cannot be read may well have checkpoints: a run must not start anew for that.
   if (error && error != std::errc::no_such_file_or_directory)
@@ -46,28 +46,33 @@ uint32_t file_sum(const fs::path& file) {
 
 void save_checkpoint(const fs::path& folder, int64_t step, const NamedTensors& tensors) {
   make_folder(folder);
-  const fs::path file = folder / (stem(step) + ".safetensors");
+  const fs::path file = folder / concat(stem(step), kTensors);
   save_tensors(file, tensors);
-  write_file(folder / (stem(step) + ".json"), Json{{"step", step}, {"crc32", file_sum(file)}}.dump(2) + "\n");
-  auto steps = complete_steps(folder);
-  const auto drop = [&](std::map<int64_t, fs::path>::iterator at) {
-    // The sum first: what is left does not count.
-    std::error_code failed;
-    fs::remove(fs::path(at->second).replace_extension(".json"), failed);
-    fs::remove(at->second, failed);
-    return steps.erase(at);
-  };
+  write_file(folder / concat(stem(step), kSum), Json{{"step", step}, {"crc32", file_sum(file)}}.dump(2) + "\n");
+  drop_other_checkpoints(folder, step);
+}
+
+void drop_other_checkpoints(const fs::path& folder, int64_t step) {
+  auto kept = steps_with(folder, kSum);
   // A later step is damaged, or the run would have gone on from there; it must not count as one of those that are kept.
-  for (auto at = steps.upper_bound(step); at != steps.end();) at = drop(at);
-  while (steps.size() > kKept) drop(steps.begin());
+  kept.erase(kept.upper_bound(step), kept.end());
+  while (kept.size() > kKept) kept.erase(kept.begin());
+  // The sums first: what is left does not count.
+  for (const std::string_view ending : {kSum, kTensors}) {
+    for (const auto& [found, file] : steps_with(folder, ending)) {
+      std::error_code ignored;
+      if (!kept.contains(found)) fs::remove(file, ignored);
+    }
+  }
 }
 
 std::optional<SavedStep> newest_checkpoint(const fs::path& folder) {
-  const auto steps = complete_steps(folder);
+  const auto steps = steps_with(folder, kSum);
   for (auto it = steps.rbegin(); it != steps.rend(); ++it) {
-    const auto& [step, file] = *it;
+    const auto& [step, sum_file] = *it;
+    const fs::path file = fs::path(sum_file).replace_extension(kTensors);
     try {
-      const Json json = read_json_file(fs::path(file).replace_extension(".json"));
+      const Json json = read_json_file(sum_file);
       const JsonObject sum(json, file.string());
       const bool is_whole = sum.require_int("step") == step && sum.require_int("crc32", 0) == file_sum(file);
       if (is_whole) return SavedStep{.step = step, .file = file};

@@ -9,10 +9,14 @@
 
 namespace kinora::train {
 
-/// Writes the tensors of `step` and drops all but it and the two before; later ones, which a resume has passed
-/// over as damaged, go too. The file appears whole (temporary, fsync, rename), then its sum, and only then the others
-/// go; a file without a sum does not count. Throws ResourceError (disk), leaving older checkpoints as they were.
+/// Writes the tensors of `step` and drops the others but the two before. The file appears whole (temporary, fsync,
+/// rename), then its sum, and only then others go; a file without a sum does not count. Throws ResourceError (disk),
+/// leaving older checkpoints as they were.
 void save_checkpoint(const std::filesystem::path& folder, int64_t step, const NamedTensors& tensors);
+
+/// Removes all steps but the newest three up to `step`, and tensors without a sum: a run that was killed while it dropped a
+/// checkpoint leaves such. Later steps are damaged ones, which a resume has passed over.
+void drop_other_checkpoints(const std::filesystem::path& folder, int64_t step);
 
 struct SavedStep {
   int64_t step;

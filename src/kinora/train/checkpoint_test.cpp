@@ -75,6 +75,20 @@ TEST_F(TrainCheckpoint, DamagedLaterStepDoesNotTakeThePlaceOfAWholeOne) {
   EXPECT_EQ(newest_checkpoint(folder_)->step, 2);
 }
 
+TEST_F(TrainCheckpoint, WhatAKilledRunLeftOfOlderAndUnfinishedOnesGoes) {
+  for (const int64_t step : {1, 2, 3}) save(step);
+  write_file(file(4, ".safetensors"), "its sum was not written");
+  fs::copy_file(file(1, ".json"), file(0, ".json"));
+  write_file(file(0, ".safetensors"), "its sum was to go next");
+  write_file(folder_ / "weights.safetensors", "of another kind");
+  drop_other_checkpoints(folder_, 3);
+  EXPECT_EQ(newest_checkpoint(folder_)->step, 3);
+  for (const int64_t step : {0, 4}) EXPECT_FALSE(fs::exists(file(step, ".safetensors"))) << step;
+  EXPECT_FALSE(fs::exists(file(0, ".json")));
+  for (const int64_t step : {1, 2, 3}) EXPECT_TRUE(fs::exists(file(step, ".safetensors"))) << step;
+  EXPECT_TRUE(fs::exists(folder_ / "weights.safetensors"));
+}
+
 TEST_F(TrainCheckpoint, FolderThatCannotBeReadIsNotTakenForAnEmptyOne) {
   fs::create_directories(folder_);
   write_file(folder_ / "file", "");

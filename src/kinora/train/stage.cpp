@@ -46,6 +46,7 @@ int64_t resume(const std::vector<Trainable*>& models, const StageHooks& hooks) {
   if (!saved) return 0;
   const Checkpoint checkpoint(saved->file);
   for (size_t i = 0; i < models.size(); ++i) models[i]->load_state(checkpoint, prefix_of(i));
+  drop_other_checkpoints(hooks.folder, saved->step);
   return saved->step;
 }
 
