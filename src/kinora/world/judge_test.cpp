@@ -218,7 +218,8 @@ TEST(Judge, FollowsAnObjectThroughFramesThatHideTheOther) {
     }
     const Verdict v = judge(config, clip);
     read += compare(v, scene).all();
-    for (const Reading& reading : v.objects) EXPECT_NEAR(reading.presence, 1.0 - 1.0 / static_cast<double>(config.frames), 1e-9);
+    for (const Reading& reading : v.objects)
+      EXPECT_NEAR(reading.presence, 1.0 - 1.0 / static_cast<double>(config.frames), 1e-9);
   }
   EXPECT_GE(read, 19);
 }
