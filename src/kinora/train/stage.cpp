@@ -18,13 +18,14 @@
 #include "kinora/media/svg.h"
 #include "kinora/tensor/random.h"
 #include "kinora/train/checkpoint.h"
+#include "kinora/train/guard.h"
 #include "kinora/train/run_folder.h"
 
 namespace kinora::train {
 namespace {
 
 constexpr size_t kLossWindow = 50;
-constexpr int kBadInARow = 3;
+constexpr const char* kSkippedBatches = "skipped_batches";
 constexpr int64_t kMostSteps = 10'000'000, kMostBatch = 1 << 16;  // far above any use, far below what overflows
 constexpr uint64_t kMostTableBytes = uint64_t{1} << 30;
 
@@ -32,23 +33,37 @@ double now_s() { return std::chrono::duration<double>(std::chrono::steady_clock:
 
 std::string prefix_of(size_t model) { return concat("model", model, "."); }
 
-void save(const std::vector<Trainable*>& models, const StageHooks& hooks, int64_t step) {
-  NamedTensors all;
-  for (size_t i = 0; i < models.size(); ++i) {
-    for (auto& entry : models[i]->state(prefix_of(i))) all.push_back(std::move(entry));
-  }
-  save_checkpoint(hooks.folder, step, all);
-  if (hooks.on_checkpoint) hooks.on_checkpoint(step);
-}
+/// All that decides how a stage goes on.
+struct State {
+  const std::vector<Trainable*>& models;
+  LossGuard guard;
+  int64_t step = 0;
+  int64_t skipped_batches = 0;  // left out when the stage went back to a checkpoint: step n learns from batch n + this
 
-int64_t resume(const std::vector<Trainable*>& models, const StageHooks& hooks) {
-  const auto saved = newest_checkpoint(hooks.folder);
-  if (!saved) return 0;
-  const Checkpoint checkpoint(saved->file);
-  for (size_t i = 0; i < models.size(); ++i) models[i]->load_state(checkpoint, prefix_of(i));
-  drop_other_checkpoints(hooks.folder, saved->step);
-  return saved->step;
-}
+  void save(const StageHooks& hooks) const {
+    NamedTensors all = guard.state();
+    all.emplace_back(kSkippedBatches, at::full({1}, skipped_batches, at::kLong));
+    for (size_t i = 0; i < models.size(); ++i) {
+      for (auto& entry : models[i]->state(prefix_of(i))) all.push_back(std::move(entry));
+    }
+    save_checkpoint(hooks.folder, step, all);
+    if (hooks.on_checkpoint) hooks.on_checkpoint(step);
+  }
+
+  /// The newest checkpoint of the folder, or false.
+  bool load(const StageHooks& hooks) {
+    const auto saved = newest_checkpoint(hooks.folder);
+    if (!saved) return false;
+    const Checkpoint checkpoint(saved->file);
+    for (size_t i = 0; i < models.size(); ++i) models[i]->load_state(checkpoint, prefix_of(i));
+    guard.load_state(checkpoint);
+    if (const auto* skipped = checkpoint.find(kSkippedBatches))
+      skipped_batches = load_tensor(*skipped).sum().item<int64_t>();
+    drop_other_checkpoints(hooks.folder, saved->step);
+    step = saved->step;
+    return true;
+  }
+};
 
 /// Each part has an even share of the threads while this lives.
 class ThreadShare {
@@ -65,9 +80,9 @@ class ThreadShare {
 };
 
 /// Leaves every part's gradients at its weights and returns the mean loss. The sums' order is that of the parts, whoever ends first.
-double loss_and_gradients(const StageOptions& options, const LossFunction& loss, int64_t step) {
+double loss_and_gradients(const StageOptions& options, const LossFunction& loss, int64_t step, int64_t batch) {
   const auto one = [&](int64_t index) {
-    const auto seed = static_cast<uint64_t>(options.seed) * 1'000'003 + static_cast<uint64_t>(step);
+    const auto seed = static_cast<uint64_t>(options.seed) * 1'000'003 + static_cast<uint64_t>(batch);
     at::Generator generator = cpu_generator(seed * static_cast<uint64_t>(options.parts) + static_cast<uint64_t>(index));
     const Tensor value = loss({step, index, options.batch / options.parts, generator});
     value.backward();
@@ -88,12 +103,11 @@ double loss_and_gradients(const StageOptions& options, const LossFunction& loss,
   return total / static_cast<double>(options.parts);
 }
 
-/// loss.csv up to `step`: later rows are of a run that was killed before its next checkpoint.
-std::string loss_table(const std::filesystem::path& file, int64_t step) {
+/// A table's rows up to `step`: later ones are of a run that was killed before its next checkpoint, or that went back.
+std::string rows_up_to(int64_t step, const std::string& rows) {
   std::string table = "step,loss,grad_norm,lr_factor\n", row;
-  if (step == 0 || !std::filesystem::exists(file)) return table;
-  std::istringstream rows(read_file(file, kMostTableBytes));
-  while (std::getline(rows, row)) {
+  std::istringstream in(rows);
+  while (std::getline(in, row)) {
     const int64_t at = std::strtoll(row.c_str(), nullptr, 10);  // 0: the head
     if (at > 0 && at <= step) table += row + "\n";
   }
@@ -171,58 +185,72 @@ double lr_factor(const StageOptions& options, int64_t step) {
 StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>& models, const LossFunction& loss,
                       const StageHooks& hooks) {
   for (auto* model : models) model->set_parts(options.parts);
-  int64_t step = resume(models, hooks);
-  if (step > 0) log_info(concat(options.name, ": resumes at step ", step, " of ", options.steps));
+  State state{.models = models, .guard = {}};
+  if (state.load(hooks)) log_info(concat(options.name, ": resumes at step ", state.step, " of ", options.steps));
   make_folder(hooks.folder);
   const std::filesystem::path table_file = hooks.folder / "loss.csv";
-  std::string table = loss_table(table_file, step);
+  std::string table = rows_up_to(
+      state.step, std::filesystem::exists(table_file) ? read_file(table_file, kMostTableBytes) : std::string());
   std::optional<Progress> progress;
   if (hooks.progress) {
     progress.emplace(*hooks.progress, ProgressOptions{.label = options.name,
                                                       .total = options.steps,
-                                                      .begin = step,
+                                                      .begin = state.step,
                                                       .is_terminal = is_terminal(2),
                                                       .memory_bytes = resident_bytes});
   }
 
   StageResult result;
   std::deque<double> recent;
-  int bad = 0;
+  std::optional<int64_t> went_back_to;
   double saved_at = now_s();
-  while (step < options.steps) {
-    const double loss_value = loss_and_gradients(options, loss, step);
+  while (state.step < options.steps) {
+    const int64_t step = state.step;
+    const double loss_value = loss_and_gradients(options, loss, step, step + state.skipped_batches);
     double squared = 0;
     for (auto* model : models) squared += model->squared_grad_norm();
     const double norm = std::sqrt(squared), factor = lr_factor(options, step);
-    if (std::isfinite(norm) && std::isfinite(loss_value)) {
+    const auto verdict = state.guard.see(step, loss_value, norm);
+    if (verdict == LossGuard::Verdict::update) {
       const double scale = norm > options.clip_norm ? options.clip_norm / norm : 1.0;
       for (auto* model : models) model->step(factor, scale);
       recent.push_back(loss_value);
       if (recent.size() > kLossWindow) recent.pop_front();
-      bad = 0;
     } else {
       for (auto* model : models) model->clear_gradients();
       ++result.skipped;
-      log_warn(concat(options.name, ": step ", step, " is skipped: loss ", loss_value, ", gradient norm ", norm));
-      if (++bad == kBadInARow) {
-        throw DataError(concat(options.name, ": ", kBadInARow, " steps in a row up to ", step, " were not finite"),
+      log_warn(concat(options.name, ": step ", step, " is skipped: loss ", loss_value,
+                      verdict == LossGuard::Verdict::outlier ? " is far above the last ones" : "", ", gradient norm ",
+                      norm));
+    }
+    if (state.guard.in_doubt()) {
+      const int64_t left_out = state.skipped_batches;
+      if (!state.load(hooks) || went_back_to == state.step) {
+        throw DataError(concat(options.name, ": too many steps up to ", step, " were not finite"),
                         "lower the learning rate and resume; the last checkpoint is kept");
       }
+      went_back_to = state.step;
+      state.skipped_batches = left_out + step + 1 - state.step;
+      log_warn(concat(options.name, ": too many steps were not finite: goes back to step ", state.step,
+                      " and leaves out the batches since"));
+      table = rows_up_to(state.step, table);
+      continue;
     }
-    ++step;
-    table += concat(step, ',', loss_value, ',', norm, ',', factor, '\n');
+    ++state.step;
+    table += concat(state.step, ',', loss_value, ',', norm, ',', factor, '\n');
     if (progress) {
       progress->set_note(concat("loss ", mean(recent)));
-      progress->update(step);
+      progress->update(state.step);
     }
     const bool stop = hooks.cancel.stop_requested();
-    if (stop || step == options.steps || now_s() - saved_at > options.checkpoint_seconds) {
+    const bool due = now_s() - saved_at > options.checkpoint_seconds && !state.guard.last_was_bad();
+    if (stop || state.step == options.steps || due) {
       write_file(table_file, table);
       media::save_line_plot(hooks.folder / "loss.svg", loss_plot(options.name, table));
-      save(models, hooks, step);
+      state.save(hooks);
       saved_at = now_s();
     }
-    if (stop) throw CancelledError(concat(options.name, ": stopped at step ", step, "; run it again to go on"));
+    if (stop) throw CancelledError(concat(options.name, ": stopped at step ", state.step, "; run it again to go on"));
   }
   result.loss = mean(recent);
   return result;

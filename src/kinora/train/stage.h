@@ -1,6 +1,6 @@
 // One training stage: steps of loss, backward and update, with a rate that warms up, holds and decays, a guard against
-// non-finite steps, checkpoints and resume. A step draws all its random numbers from (seed, step, part), so that a resumed
-// run equals an uninterrupted one bit for bit, on any number of threads.
+// bad steps (guard.h), checkpoints and resume. A step draws all its random numbers from (seed, batch, part), so that a
+// resumed run equals an uninterrupted one bit for bit, on any number of threads.
 #pragma once
 
 #include <filesystem>
@@ -51,20 +51,21 @@ struct Part {
   int64_t step = 0;
   int64_t index = 0;         ///< 0 .. options.parts - 1: computes with Trainable::weights(index)
   int64_t batch = 0;         ///< samples in this part
-  at::Generator& generator;  ///< seeded by (seed, step, index)
+  at::Generator& generator;  ///< seeded by (seed, batch, index): the batch is the step, until some are left out
 };
 
 /// The mean loss of a part's samples as a scalar with gradients. Parts of a step call it from several threads at once.
 using LossFunction = std::function<Tensor(const Part& part)>;
 
 struct StageResult {
-  double loss = 0;      ///< mean of the last 50 steps that were finite
-  int64_t skipped = 0;  ///< steps whose loss or gradient was not finite
+  double loss = 0;      ///< mean of the last 50 steps that counted
+  int64_t skipped = 0;  ///< steps that the guard kept from the weights
 };
 
 /// Trains until options.steps, resuming from the newest checkpoint in hooks.folder; loss.csv there is written with each
-/// checkpoint and has a row for each step up to it. Throws DataError when three steps in a row are not finite (weights
-/// stay at the last checkpoint), CancelledError, and ResourceError for the disk.
+/// checkpoint and has a row for each step up to it. When the guard is in doubt, the stage goes back to the newest checkpoint
+/// and leaves out the batches since. Throws DataError when it would go back to the same one again or has none,
+/// CancelledError, and ResourceError for the disk.
 StageResult run_stage(const StageOptions& options, const std::vector<Trainable*>& models, const LossFunction& loss,
                       const StageHooks& hooks);
 

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <fstream>
+#include <map>
 #include <mutex>
 #include <set>
 #include <thread>
@@ -228,8 +229,44 @@ TEST_F(RunStage, TwoBadStepsInARowAreEnduredAndThreeAreNot) {
   };
   Tiny endures, stops;
   EXPECT_EQ(endures.train(stage, {.folder = folder_ / "a"}, bad({2, 3, 5, 6})).skipped, 4);
-  EXPECT_THROW(stops.train(stage, {.folder = folder_ / "b"}, bad({2, 3, 4})), DataError);
+  EXPECT_THROW(stops.train(stage, {.folder = folder_ / "b"}, bad({2, 3, 4})), DataError) << "nothing to go back to";
   EXPECT_FALSE(fs::exists(folder_ / "b" / "step-12.json"));
+}
+
+TEST_F(RunStage, GoesBackToTheCheckpointAndLeavesOutTheBatchesSince) {
+  StageOptions stage = forty();
+  stage.steps = 12;
+  stage.checkpoint_seconds = 0;  // each step, but none whose loss is not finite
+  // The number that each step's batch begins with, when the loss of the first `bad` calls from step 5 on is not finite.
+  const auto batches = [&](const fs::path& folder, int bad) {
+    std::map<int64_t, double> first;
+    Tiny tiny;
+    const auto loss = [&](const Part& part) {
+      first[part.step] = at::rand({1}, part.generator, at::TensorOptions().dtype(at::kDouble)).item<double>();
+      const Tensor value = tiny.loss(part);
+      return part.step >= 5 && bad > 0 ? (--bad, value * NAN) : value;
+    };
+    run_stage(stage, {&tiny.trainable}, loss, {.folder = folder});
+    return first;
+  };
+  auto plain = batches(folder_ / "plain", 0), back = batches(folder_, 3);
+  ASSERT_EQ(back.size(), 12u);
+  for (int64_t step = 0; step < 5; ++step) EXPECT_EQ(back[step], plain[step]);
+  for (int64_t step = 5; step + 3 < 12; ++step) EXPECT_EQ(back[step], plain[step + 3]);
+  ASSERT_EQ(table().size(), 13u) << "the head, and each step once";
+  for (size_t row = 1; row < 13; ++row) EXPECT_EQ(table()[row].rfind(std::to_string(row) + ",", 0), 0u);
+}
+
+TEST_F(RunStage, TwiceBackToTheSameCheckpointIsTheEnd) {
+  StageOptions stage = forty();
+  stage.checkpoint_seconds = 0;
+  int calls = 0;
+  const auto breaks = [&](int64_t step, const Tensor& value) { return step >= 5 ? (++calls, value * NAN) : value; };
+  const StageHooks hooks{.folder = folder_};
+  Tiny tiny;
+  EXPECT_THROW(tiny.train(stage, hooks, breaks), DataError);
+  EXPECT_EQ(calls, 6) << "three, back, three";
+  EXPECT_TRUE(fs::exists(folder_ / "step-5.safetensors"));
 }
 
 TEST(LrFactor, WarmsUpHoldsAndFallsLinearly) {
