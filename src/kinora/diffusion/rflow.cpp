@@ -13,6 +13,14 @@ constexpr int64_t kFramesPerChunk = 17, kLatentsPerChunk = 5;  // the VAE's temp
 
 Tensor as_float(double value) { return at::full({1}, value, at::kFloat); }
 
+std::vector<double> even_times(int steps) {
+  if (steps < 1) throw UsageError(concat("steps must be at least 1, not ", steps));
+  std::vector<double> times;
+  for (int i = 0; i < steps; ++i)
+    times.push_back(static_cast<float>((1.0 - static_cast<double>(i) / steps) * kTrainTimesteps));
+  return times;
+}
+
 }  // namespace
 
 double shift_timestep(double timestep, const RFlowShift& shift) {
@@ -26,12 +34,18 @@ double shift_timestep(double timestep, const RFlowShift& shift) {
   return (ratio * u / (1 + (ratio - 1) * u) * kTrainTimesteps).item<float>();
 }
 
-RFlow::RFlow(int steps, const RFlowShift* shift) {
-  if (steps < 1) throw UsageError(concat("steps must be at least 1, not ", steps));
-  for (int i = 0; i < steps; ++i) {
-    const double t = static_cast<float>((1.0 - static_cast<double>(i) / steps) * kTrainTimesteps);
-    timesteps_.push_back(shift ? shift_timestep(t, *shift) : t);
-  }
+double shift_timestep(double timestep, double ratio) {
+  const double u = timestep / kTrainTimesteps;
+  return ratio * u / (1 + (ratio - 1) * u) * kTrainTimesteps;
+}
+
+RFlow::RFlow(int steps, const RFlowShift* shift) : timesteps_(even_times(steps)) {
+  if (!shift) return;
+  for (double& t : timesteps_) t = shift_timestep(t, *shift);
+}
+
+RFlow::RFlow(int steps, double ratio) : timesteps_(even_times(steps)) {
+  for (double& t : timesteps_) t = shift_timestep(t, ratio);
 }
 
 Tensor RFlow::step(Trajectory& trajectory, const Tensor& velocity, const Tensor& sample,
@@ -66,6 +80,13 @@ std::unique_ptr<Scheduler> make_rflow(const JsonObject& config, int steps, const
   if (trained != 1000) throw DataError(concat(config.what(), ": num_train_timesteps ", trained), "RFLOW has 1000");
   const RFlowShift shift{
       .height = context.height, .width = context.width, .num_frames = context.num_frames, .dtype = context.dtype};
+  if (config.has("shift")) {
+    constexpr double kMost = 100;
+    const double ratio = config.require_number("shift");
+    if (!(ratio > 0 && ratio <= kMost))
+      throw DataError(concat(config.what(), ": shift ", ratio), concat("it is above 0, and at most ", kMost));
+    return std::make_unique<RFlow>(steps, ratio);
+  }
   const bool shifts = config.bool_or("use_timestep_transform", true);
   if (shifts && !(context.height > 0 && context.width > 0))
     throw UsageError("RFLOW shifts its times by the clip's size, which is not given");

@@ -19,10 +19,15 @@ struct RFlowShift {
 /// t' = 1000 r u / (1 + (r - 1) u), u = t / 1000, r = sqrt(height width / 512^2) sqrt(L), L latent frames of whole chunks of 17.
 double shift_timestep(double timestep, const RFlowShift& shift);
 
+/// The same with a ratio r that does not depend on the size: above 1 more steps are spent on noisy times (Esser et al. 2024,
+/// section 5.3.2).
+double shift_timestep(double timestep, double ratio);
+
 class RFlow final : public Scheduler {
  public:
   /// `steps` times 1000 (1 - i / steps), shifted where a size is given. Throws UsageError below one step.
   explicit RFlow(int steps, const RFlowShift* shift = nullptr);
+  RFlow(int steps, double ratio);
   std::span<const double> timesteps() const override { return timesteps_; }
   /// sample + velocity (t_i - t_i+1) / 1000, the last one down to 0.
   Tensor step(Trajectory& trajectory, const Tensor& velocity, const Tensor& sample,

@@ -28,6 +28,14 @@ TEST(RFlow, ShiftRoundsSizesInTheGivenDtype) {
   EXPECT_NEAR(shift_timestep(500, rounded), 828.8770, 1e-3);
 }
 
+TEST(RFlow, FixedShiftSpendsStepsOnNoisyTimes) {
+  const RFlow flow(4, 3.0);
+  const std::vector<double> want{1000, 900, 750, 500};
+  ASSERT_EQ(flow.timesteps().size(), want.size());
+  for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(flow.timesteps()[i], want[i], 1e-9);
+  EXPECT_NEAR(shift_timestep(300, 1.0), 300, 1e-9);
+}
+
 TEST(RFlow, ClipsShorterThanAChunkShiftAsAPictureDoes) {
   const RFlowShift picture{.height = 240, .width = 426, .num_frames = 1};
   RFlowShift clip = picture;

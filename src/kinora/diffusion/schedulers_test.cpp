@@ -167,6 +167,9 @@ TEST(MakeScheduler, OneStepHasNothingToStretchToATerminalLevel) {
 TEST(MakeScheduler, RflowShiftsTimesOnlyWhereItsConfigSaysSo) {
   const SchedulerContext clip{.height = 480, .width = 854, .num_frames = 51};
   EXPECT_DOUBLE_EQ(make_scheduler("RFLOW", {{"use_timestep_transform", false}}, 4, clip)->timesteps()[2], 500);
+  EXPECT_DOUBLE_EQ(make_scheduler("RFLOW", {{"shift", 3}}, 4, clip)->timesteps()[2], 750);
+  for (const double wrong : {0.0, -1.0, 101.0})
+    EXPECT_THROW(make_scheduler("RFLOW", {{"shift", wrong}}, 4, clip), DataError);
   EXPECT_NEAR(make_scheduler("RFLOW", {{"use_timestep_transform", true}}, 4, clip)->timesteps()[2], 828.8586, 1e-3);
 }
 
