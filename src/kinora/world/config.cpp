@@ -43,6 +43,9 @@ void check(const WorldConfig& config) {
   check_names("motion", config.motions, [](const std::string& name) { motion_row(name); });
   check_names("background", config.backgrounds, [](const std::string& name) { background_row(name); });
   check_range("speed", config.min_speed_px, config.max_speed_px);
+  if (!(config.grid_px >= 0.0 && config.grid_px <= static_cast<double>(std::min(config.height, config.width))))
+    throw UsageError(concat("the world's grid of ", config.grid_px, " px cannot be"),
+                     "Choose 0, or a width within the picture.");
   if (!(config.outline_px >= 0.0 && config.outline_px < 100.0))
     throw UsageError(concat("the world's outline of ", config.outline_px, " px cannot be"));
   if (!(config.held_out_fraction >= 0.0 && config.held_out_fraction <= 0.5)) {
@@ -96,6 +99,8 @@ WorldConfig world_config(const nlohmann::json& json) {
         config.backgrounds = value.get<std::vector<std::string>>();
       else if (key == "speed_px")
         std::tie(config.min_speed_px, config.max_speed_px) = range_of(value, "speed_px");
+      else if (key == "grid_px")
+        config.grid_px = value.get<double>();
       else if (key == "outline_px")
         config.outline_px = value.get<double>();
       else if (key == "held_out")
@@ -111,7 +116,7 @@ WorldConfig world_config(const nlohmann::json& json) {
       } else {
         throw DataError(concat("world: unknown key \"", key, "\""),
                         "Known: height, width, frames, fps, shapes, colours, motions, backgrounds, sizes, speed_px, "
-                        "outline_px, held_out, pairs.");
+                        "grid_px, outline_px, held_out, pairs.");
       }
     }
   } catch (const nlohmann::json::exception& error) {
@@ -135,6 +140,7 @@ nlohmann::json to_json(const WorldConfig& config) {
           {"backgrounds", config.backgrounds},
           {"sizes", sizes},
           {"speed_px", {config.min_speed_px, config.max_speed_px}},
+          {"grid_px", config.grid_px},
           {"outline_px", config.outline_px},
           {"held_out", config.held_out_fraction},
           {"pairs", config.pairs}};

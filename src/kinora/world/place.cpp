@@ -10,6 +10,14 @@ constexpr double kMarginPx = 1.5;  // between the object's box and the border: s
 constexpr double kGapPx = 4.0;     // between two objects: blurred, they must still be two
 constexpr int kTries = 400;
 
+/// A place from `low` to `high`: on the grid, or the middle where the grid has none there.
+double start(double low, double high, double grid, Random& random) {
+  if (grid <= 0.0) return random.uniform(low, high);
+  const double first = std::ceil(low / grid), last = std::floor(high / grid);
+  if (first > last) return (low + high) / 2;
+  return grid * (first + static_cast<double>(random.below(static_cast<uint64_t>(last - first) + 1)));
+}
+
 }  // namespace
 
 Box path_box(const WorldConfig& config, const ShapeRow& shape, const MotionRow& motion, double radius_px,
@@ -36,8 +44,8 @@ Object place(const WorldConfig& config, Object object, const SizeRange& size, Ra
   object.speed_px = random.uniform(config.min_speed_px, config.max_speed_px);
   const Box box =
       path_box(config, shape_row(object.shape), motion_row(object.motion), object.radius_px, object.speed_px);
-  object.x_px = random.uniform(-box.x.low, static_cast<double>(config.width) - box.x.high);
-  object.y_px = random.uniform(-box.y.low, static_cast<double>(config.height) - box.y.high);
+  object.x_px = start(-box.x.low, static_cast<double>(config.width) - box.x.high, config.grid_px, random);
+  object.y_px = start(-box.y.low, static_cast<double>(config.height) - box.y.high, config.grid_px, random);
   return object;
 }
 

@@ -31,6 +31,7 @@ struct WorldConfig {
   std::vector<SizeRange> sizes = {{"", 12.0, 14.0}};
   double min_speed_px = 1.4;  ///< per frame
   double max_speed_px = 2.0;
+  double grid_px = 0.0;       ///< objects start at multiples of it; 0: anywhere
   double outline_px = 1.6;
   double held_out_fraction = 0.125;  ///< of the colour-shape-motion combinations, kept from every training draw
   double pairs = 0.0;                ///< share of scenes with two objects
@@ -41,7 +42,7 @@ struct WorldConfig {
 void check(const WorldConfig& config);
 
 /// Reads the keys height, width, frames, fps, shapes, colours, motions, backgrounds, sizes ([{"name", "radius_px": [a,
-/// b]}]), speed_px [a, b], outline_px, held_out and pairs; what is absent keeps its default. Throws DataError for a key
+/// b]}]), speed_px [a, b], grid_px, outline_px, held_out and pairs; what is absent keeps its default. Throws DataError for a key
 /// or a value that is none of these, UsageError as check() does.
 WorldConfig world_config(const nlohmann::json& json);
 /// The same keys; world_config(to_json(c)) equals c.

@@ -27,6 +27,27 @@ TEST(World, FramesAreCheckedBeforeTheyAreMade) {
   EXPECT_THROW(media::check(clip), UsageError);
 }
 
+TEST(World, ObjectsStartOnTheGridAndStayInThePicture) {
+  WorldConfig config = full_world();
+  config.grid_px = 8;
+  std::set<double> places;
+  for (uint64_t seed = 0; seed < 500; ++seed) {
+    for (const Object& o : draw(config, seed, Split::any).objects) {
+      const Box box = path_box(config, shape_row(o.shape), motion_row(o.motion), o.radius_px, o.speed_px);
+      const double low = -box.x.low, high = static_cast<double>(config.width) - box.x.high;
+      EXPECT_GE(o.x_px, low);
+      EXPECT_LE(o.x_px, high);
+      if (std::ceil(low / 8) <= std::floor(high / 8)) {
+        EXPECT_EQ(std::fmod(o.x_px, 8), 0) << o.motion;
+      } else {
+        EXPECT_EQ(o.x_px, (low + high) / 2) << "no place of the grid is left";
+      }
+      places.insert(o.x_px);
+    }
+  }
+  EXPECT_GE(places.size(), 6u);
+}
+
 TEST(World, HeldOutCombinationsAreAFixedEvenChoice) {
   const WorldConfig config;
   const auto kept = held_out(config);
@@ -266,6 +287,8 @@ TEST(World, BadConfigsAreRefused) {
   EXPECT_THROW(read(R"({"sizes": [{"radius_px": [3, 4]}, {"radius_px": [5, 6]}]})"), UsageError);
   EXPECT_THROW(read(R"({"held_out": 0.9})"), UsageError);
   EXPECT_THROW(read(R"({"outline_px": -1})"), UsageError);
+  EXPECT_THROW(read(R"({"grid_px": -1})"), UsageError);
+  EXPECT_THROW(read(R"({"grid_px": 65})"), UsageError);
   EXPECT_THROW(read(R"({"frames": 0})"), UsageError);
   EXPECT_THROW(read(R"({"frames": 40})"), UsageError) << "the object leaves the picture";
   EXPECT_THROW(draw(read(R"({"held_out": 0})"), 1, Split::held_out), UsageError);
