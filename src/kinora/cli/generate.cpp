@@ -10,6 +10,7 @@
 #include "kinora/base/log.h"
 #include "kinora/base/memory.h"
 #include "kinora/base/utf8.h"
+#include "kinora/cli/cache_report.h"
 #include "kinora/cli/clip_writer.h"
 #include "kinora/cli/command.h"
 #include "kinora/cli/generate_explained.h"
@@ -30,7 +31,7 @@ struct Options {
   ModelOptions model;
   RequestOptions request;
   std::string seed, output = "out.mp4", prompts_file;
-  std::string image, extend, save_latents, from_latents, checkpoint_every;
+  std::string image, extend, save_latents, from_latents, checkpoint_every, trace;
   std::vector<std::string> references, join;
   std::optional<double> aesthetic, motion;
   std::optional<std::string> camera;
@@ -161,6 +162,7 @@ struct Run {
   video::Pipeline& pipeline;
   const video::Plan& plan;
   const fs::path& output;
+  CacheReport& cache;
 };
 
 /// Makes and writes the clips. `jobs` is kept up to date as it goes.
@@ -194,10 +196,12 @@ void make_clips(const Run& run, video::Job job, video::JobFile& jobs) {
     hooks.preview_every = o.preview;
     hooks.on_preview = [&](const std::vector<media::Frames>& clips, int64_t, int, int) { preview.show(clips); };
   }
+  run.cache.attach(hooks);
   run.pipeline.generate(run.plan, hooks, std::move(job));
   if (run.context.cancel.stop_requested()) throw CancelledError();
   writer.finish();
   line.end();
+  run.cache.finish();
   jobs.remove();
   if (not_saved) throw *not_saved;
 }
@@ -230,12 +234,13 @@ int generate(Options& o, Context& context) {
   const auto [height, width] = pipeline.frame_size(plan);
   media::check_output_size(output, plan.total_frames(), height, width);
 
+  CacheReport cache(plan.cache, o.trace);
   // Latents that are decoded from where a run left them go when the clip is whole, as if that run had ended well.
   const bool has_own_job = !only_decodes || fs::path(o.from_latents) == job_path;
   video::JobFile jobs(has_own_job ? job_path : fs::path(), cadence);
   if (!job.latents.empty()) jobs.begin_with(job);
   try {
-    make_clips({o, context, pipeline, plan, output}, std::move(job), jobs);
+    make_clips({o, context, pipeline, plan, output, cache}, std::move(job), jobs);
   } catch (const Error& error) {
     const std::string next = way_on(o, jobs);
     if (next.empty()) throw;
@@ -252,7 +257,7 @@ int generate(Options& o, Context& context) {
       std::cout << file.string() << "\n";
       continue;
     }
-    print_json({{"file", file.string()},
+    Json row = {{"file", file.string()},
                 {"prompt", plan.prompts[i]},
                 {"seed", plan.seed + i},
                 {"model", pipeline.folder().name},
@@ -265,7 +270,9 @@ int generate(Options& o, Context& context) {
                 {"dtype", c10::toString(pipeline.dtype())},
                 {"seconds", seconds},
                 {"peak_resident_bytes", peak_resident_bytes()},
-                {"peak_counted_bytes", context.ledger.peak_total()}});
+                {"peak_counted_bytes", context.ledger.peak_total()}};
+    if (plan.cache != "none") row["cache"] = cache.json();
+    print_json(row);
   }
   return 0;
 }
@@ -313,6 +320,7 @@ void add_generate(CLI::App& app, Action& action) {
   c->add_option("--preview", o->preview, "write OUTPUT.preview.png every so many steps")
       ->check(CLI::Range(1, 1'000'000));
   c->add_flag("--keep-preview", o->keep_preview, "keep it when the clip is whole");
+  c->add_option("--trace", o->trace, "file for what the cache decided: a JSON line for each decision");
   add_threads(*c, o->threads);
   c->add_flag("--json", o->json, "print one JSON line for each clip");
   c->callback([o, &action] { action = [o](Context& context) { return generate(*o, context); }; });

@@ -24,6 +24,8 @@ void add_request_options(CLI::App& command, RequestOptions& options) {
                      "frames that a pass is given of what it goes on from");
   command.add_option("--steps,--num-inference-steps", request.steps, "denoising steps");
   command.add_option("--guidance-scale", request.guidance_scale, "how strongly the prompt is followed; 1: no guidance");
+  command.add_option("--cache", request.cache,
+                     "what is reused between steps: pab, or none; NAME:KEY=VALUE,... sets it (docs/cache.md)");
   command.add_option("--batch", request.batch, "clips at a time (default: what fits, at most 8)");
   command.add_option("--memory", options.memory, "most memory of the process, such as 8GB (default: what is free)");
 }

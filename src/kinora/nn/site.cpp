@@ -10,10 +10,15 @@ Streams Policy::stack(const Run& run, const Stack& blocks, Streams streams) {
 
 Streams site(const Run& run, const SiteKey& key, c10::function_ref<Streams()> compute) {
   if (!run.policy) return compute();
-  if (run.policy->reuses(key, run)) return run.policy->reuse(key, run);
-  Streams streams = compute();
-  if (run.policy->keeps(key, run)) run.policy->keep(key, run, streams);
+  const bool reused = run.policy->reuses(key, run);
+  Streams streams = reused ? run.policy->reuse(key, run) : compute();
+  if (!reused && run.policy->keeps(key, run)) run.policy->keep(key, run, streams);
+  run.policy->ran(key, run, reused);
   return streams;
+}
+
+bool is_unwatched(const Run& run, const SiteKey& key) {
+  return !run.policy || (!run.policy->reuses(key, run) && !run.policy->keeps(key, run));
 }
 
 Tensor site_tensor(const Run& run, const SiteKey& key, c10::function_ref<Tensor()> compute) {

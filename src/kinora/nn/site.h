@@ -60,9 +60,15 @@ class Policy {
   /// What a computed site gave. The tensors are the model's own, never written again; they may be views of something
   /// larger. A captured block hands them over after it ran, whatever the order of its sites.
   virtual void keep(const SiteKey&, const Run&, const Streams&) {}
+  /// Told of each visit of a site, behind it: for counts and traces.
+  virtual void ran(const SiteKey&, const Run&, bool reused) { static_cast<void>(reused); }
   /// Owns the loop over blocks: First-Block-Cache and its kin. Default: every block once.
   virtual Streams stack(const Run&, const Stack&, Streams streams);
 };
+
+/// Whether what a site gives is of no use to anybody but the model, so that a model may leave it inside a fused
+/// operator: the policy neither reuses nor keeps it. Such a site is to be passed over, but for `ran`.
+bool is_unwatched(const Run& run, const SiteKey& key);
 
 /// `compute`, or what the policy has in its stead. Without a policy it costs nothing.
 Streams site(const Run& run, const SiteKey& key, c10::function_ref<Streams()> compute);

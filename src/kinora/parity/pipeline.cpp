@@ -4,6 +4,7 @@
 #include "kinora/base/error.h"
 #include "kinora/diffusion/rflow.h"
 #include "kinora/diffusion/sampler.h"
+#include "kinora/parity/pab_config.h"
 #include "kinora/parity/runners.h"
 #include "kinora/video/conditioning.h"
 #include "kinora/video/mask_strategy.h"
@@ -38,12 +39,13 @@ Outputs apply_mask_strategy(const Case& c) {
 
 /// A whole run with guidance: the null caption is cut to the prompt's length. noise.i is the draw of step i.
 Outputs sample_rflow(const Case& c) {
-  const Json pab = c.config.value("pab", Json());
-  if (!pab.is_null()) throw NotInThisBuild("PAB");
   const models::STDiT3 model(models::STDiT3Config::from_json(c.config.at("model"), c.file.filename().string()));
   ResidentWeights weights = c.weights(model.params());
   Run run;
   run.weights = &weights;
+  std::optional<cache::Pab> pab;
+  if (const Json config = c.config.value("pab", Json()); !config.is_null())
+    run.policy = &pab.emplace(pab_settings(config));
   const double height = c.value("height").get<double>(), width = c.value("width").get<double>();
   const RFlowShift shift{height, width, c.value("num_frames").get<int64_t>(), c.dtype()};
   const bool is_shifted = c.config.at("use_timestep_transform").get<bool>();

@@ -5,6 +5,7 @@
 
 namespace kinora::parity {
 
+void add_cache(Registry& registry);       ///< cache.cpp: the decisions of step caches, whole sampling with them
 void add_open_sora(Registry& registry);   ///< open_sora.cpp: STDiT3, its blocks and embedders
 void add_vae(Registry& registry);         ///< vae.cpp: the autoencoders
 void add_text(Registry& registry);        ///< text.cpp: T5, UMT5, CLIP encoders

@@ -181,7 +181,7 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
 
   MemoryEstimate e;
   const double captions = batch * branches * tokens * width * (1.0 + 4.0 * static_cast<double>(model.depth));
-  const double alive = block_peak(model);
+  const double alive = block_peak(model) + static_cast<double>(plan.kept_values);
   e.denoise = bytes_of(rows * width * alive + captions, sizes.element_bytes) + static_cast<uint64_t>(latents);
 
   const int64_t chunk =

@@ -42,7 +42,7 @@ Json of_strategy(const std::vector<text::MaskGroup>& strategy) {
   return out;
 }
 
-/// Is left out where a clip is made from its prompt alone.
+/// Is left out where a clip is made from its prompt alone, step by step.
 void add_ways(const Plan& plan, Json& out) {
   if (plan.loops > 1) out["loops"] = plan.loops;
   if (plan.seamless) out["seamless"] = true;
@@ -51,6 +51,7 @@ void add_ways(const Plan& plan, Json& out) {
   if (plan.head.frames > 0) out["head"] = of_span(plan.head);
   if (plan.tail.frames > 0) out["tail"] = of_span(plan.tail);
   if (plan.condition_edit > 0) out["condition_edit"] = plan.condition_edit;
+  if (plan.cache != "none") out["cache"] = plan.cache;
 }
 
 Json of_given(const Given& given) {
@@ -166,6 +167,7 @@ Plan Pipeline::plan(const Job& job, uint64_t memory) const {
   plan.loops = s.int_or("loops", 1, 1, kMost), plan.seamless = s.bool_or("seamless", false);
   plan.head = span_in(s, "head"), plan.tail = span_in(s, "tail");
   plan.condition_edit = s.number_or("condition_edit", 0);
+  plan.cache = s.string_or("cache", "none");
   const bool fits = plan.texts.size() == plan.prompts.size() && !plan.prompts.empty() &&
                     plan.head.frames + plan.tail.frames < plan.num_frames && plan.fps > 0 && plan.fps <= 1000;
   if (!fits) throw DataError("the job's settings do not fit together", "the job is damaged");

@@ -144,6 +144,10 @@ Plan Pipeline::plan(const Request& request) const {
                       .width = static_cast<double>(plan.width),
                       .num_frames = plan.num_frames,
                       .dtype = parts_->dtype});
+  if (const auto cache = make_cache(plan, parts_->transformer.config())) {
+    plan.kept_values = cache->most_kept_values();
+    if (cache->looks_at_data()) plan.batch = 1;  // a clip must not depend on its neighbours
+  }
   // Weights that are loaded already are part of what the process holds.
   ModelSizes sizes = parts_->sizes;
   if (parts_->text_part.weights) sizes.text_bytes = 0;

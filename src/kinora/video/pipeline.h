@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "kinora/cache/method.h"
 #include "kinora/media/frames.h"
 #include "kinora/media/metadata.h"
 #include "kinora/tensor/ledger.h"
@@ -47,6 +48,9 @@ struct Hooks {
   /// model calls; each costs the decoding of as many single frames, and the autoencoder stays in memory.
   std::function<void(const std::vector<media::Frames>& clips, int64_t first, int done, int calls)> on_preview;
   int64_t preview_every = 0;
+  /// Receives every decision of the plan's cache, and the cache itself behind each group of clips and pass.
+  std::function<void(const cache::Decision&)> on_decision;
+  std::function<void(const cache::Method&)> on_cache;
   std::stop_token cancel;  ///< CancelledError within one step, or behind the part that is being loaded
 };
 

@@ -36,6 +36,7 @@ struct Request {
   bool seamless = false;                     ///< one pass more, from the end back to the beginning
   std::optional<int64_t> condition_frames;   ///< that a pass is given at an end; rounded down to whole latent frames
   double condition_edit = 0;                 ///< their edit ratio below 1: 0 keeps them, more lets them change
+  std::string cache = "none";                ///< what is reused between steps: cache/registry.h
   int64_t batch = 0;                         ///< clips at a time; 0: what fits into the memory, at most 8
   uint64_t memory = 0;                       ///< resident bytes of the process at most; 0: what the machine has
   bool keeps_clips = true;                   ///< until the last is made; false where Hooks::on_frames takes them
@@ -75,6 +76,8 @@ struct Plan {
   std::optional<int64_t> condition_frames;
   double condition_edit = 0;
   Span head, tail;  ///< set by Pipeline::plan
+  std::string cache = "none";
+  int64_t kept_values = 0;  ///< values of a block's output that the cache keeps at most; set by Pipeline::plan
   bool keeps_clips = true, collects_frames = false;
   bool is_decode_only = false;                 ///< of a job that is denoised
   bool one_by_one = false;                     ///< weights of one part in memory at a time

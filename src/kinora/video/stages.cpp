@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "kinora/base/error.h"
+#include "kinora/base/log.h"
+#include "kinora/cache/registry.h"
 #include "kinora/media/frames_tensor.h"
 #include "kinora/tensor/random.h"
 #include "kinora/video/mask_strategy.h"
@@ -87,6 +89,18 @@ std::vector<media::Frames> preview(const Work& work, const Tensor& clean) {
 
 int64_t Work::latent_frames() const { return parts.vae.latent_size({plan.num_frames, plan.height, plan.width})[0]; }
 
+std::unique_ptr<cache::Method> make_cache(const Plan& plan, const models::STDiT3Config& model) {
+  const auto schedule = plan.scheduler->timesteps();
+  return cache::make_method(plan.cache, {.model = "STDiT3",
+                                         .sites = {{Kind::spatial, model.depth},
+                                                   {Kind::temporal, model.depth},
+                                                   {Kind::cross, 2 * model.depth},
+                                                   {Kind::mlp, 2 * model.depth}},
+                                         .schedule = {schedule.begin(), schedule.end()},
+                                         .steps = plan.steps,
+                                         .is_stochastic = plan.scheduler->is_stochastic()});
+}
+
 Features encode_texts(const Work& work) {
   const Plan& plan = work.plan;
   const Hooks& hooks = work.hooks;
@@ -146,7 +160,16 @@ void denoise(const Work& work, const Conditions& conditions, const Features& fea
   const ClipShape clip{.height = rounded(static_cast<double>(plan.height), parts.dtype),
                        .width = rounded(static_cast<double>(plan.width), parts.dtype),
                        .fps = rounded(plan.model_fps(), parts.dtype)};
-  STDiT3Denoiser denoiser(parts.transformer, run, std::move(cond), std::move(uncond), clip);
+  const auto cache = make_cache(plan, parts.transformer.config());
+  if (cache) {
+    if (goes_on) log_warn("what the cache kept is not part of a job: the steps behind the resume may differ a little");
+    run.policy = cache.get();
+    cache->on_decision = hooks.on_decision;
+  }
+  STDiT3Denoiser model(parts.transformer, run, std::move(cond), std::move(uncond), clip);
+  std::optional<cache::CachedDenoiser> cached;
+  if (cache) cached.emplace(model, *cache);
+  Denoiser& denoiser = cached ? static_cast<Denoiser&>(*cached) : model;
 
   SampleOptions options;
   options.guidance_scale = plan.guidance_scale, options.cancel = hooks.cancel;
@@ -177,6 +200,7 @@ void denoise(const Work& work, const Conditions& conditions, const Features& fea
   if (goes_on) calls += job.state.trajectory.call;
   if (hooks.on_progress) hooks.on_progress(Stage::denoise, calls, total);
   sample(denoiser, scheduler, job.state, options, noise);
+  if (cache && hooks.on_cache) hooks.on_cache(*cache);
   require_finite(job.state.latents, parts.dtype);
   for (int64_t b = 0; b < count; ++b) {
     Tensor& made = job.latents[first + b];

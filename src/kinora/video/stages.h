@@ -3,9 +3,11 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "kinora/cache/method.h"
 #include "kinora/video/job.h"
 #include "kinora/video/parts.h"
 
@@ -20,6 +22,9 @@ struct Work {
   int64_t clips() const { return static_cast<int64_t>(plan.prompts.size()); }
   int64_t latent_frames() const;  ///< of a pass
 };
+
+/// The plan's cache for one pass of one group of clips, or nothing. Throws UsageError.
+std::unique_ptr<cache::Method> make_cache(const Plan& plan, const models::STDiT3Config& model);
 
 /// What a job has done must fit together and fit the run. Throws DataError.
 void check_job(const Job& job, const Work& work);

@@ -1,0 +1,34 @@
+#include "kinora/cache/change.h"
+
+#include "kinora/base/error.h"
+
+namespace kinora::cache {
+
+double relative_change(const Run& run, const Extent& extent, const Tensor& now, const Tensor& before) {
+  const auto own = [&](const Tensor& t) { return t.dim() == 4 ? run.layout->own(t, extent) : t; };
+  const at::ScalarType dtype = before.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const Tensor is = own(now).to(dtype), was = own(before).to(dtype);
+  const Tensor sums = run.layout->sum(at::stack({(is - was).abs().sum(), was.abs().sum()}));
+  return (sums[0] / sums[1]).item<double>();
+}
+
+Streams add(const Streams& streams, const Streams& what) {
+  Streams sums;
+  for (size_t s = 0; s < streams.size(); ++s) sums.push_back(streams[s] + what[s]);
+  return sums;
+}
+
+Streams subtract(const Streams& streams, const Streams& what) {
+  Streams differences;
+  for (size_t s = 0; s < streams.size(); ++s) differences.push_back(streams[s] - what[s]);
+  return differences;
+}
+
+void require_deterministic(const Context& context, std::string_view name) {
+  if (!context.is_stochastic) return;
+  throw UsageError(
+      concat("the cache ", name, " looks at how much changes between steps, and this sampler adds noise at each"),
+      "take a cache that goes by the steps alone, such as pab, or another scheduler");
+}
+
+}  // namespace kinora::cache

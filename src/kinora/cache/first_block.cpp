@@ -1,0 +1,52 @@
+// First-Block-Cache (ParaAttention; diffusers' FirstBlockCache): the first block always runs. Where what it adds has
+// changed by no more than a threshold since the last whole computation, what the other blocks added then stands in for
+// them.
+#include <map>
+
+#include "kinora/cache/branches.h"
+#include "kinora/cache/change.h"
+#include "kinora/cache/methods.h"
+#include "kinora/cache/store.h"
+
+namespace kinora::cache {
+namespace {
+
+class FirstBlock final : public Method {
+ public:
+  explicit FirstBlock(double threshold) : threshold_(threshold) {}
+  bool keeps(const SiteKey&, const Run&) const override { return false; }
+  bool looks_at_data() const override { return true; }
+  uint64_t kept_bytes() const override { return store_.bytes(); }
+  int64_t most_kept_values() const override { return 2; }
+
+  Streams stack(const Run& run, const Stack& blocks, Streams streams) override {
+    const auto rows = branches_of(run);
+    const Streams first = run_blocks(run, blocks, 0, 1, streams);
+    const Tensor residual = first[0] - streams[0];
+    const auto kept = store_.find(kResidual, rows);
+    Decision decision{.call = run.step.call, .timestep = run.step.timestep, .what = "blocks", .path = blocks.path};
+    if (kept) decision.change = relative_change(run, blocks.extent, residual, kept->streams[0]);
+    decision.reused = kept && decision.change <= threshold_;
+    note(decision);
+    if (decision.reused) return add(first, store_.find(kTail, rows)->streams);
+    Streams out = run_blocks(run, blocks, 1, blocks.blocks, first);
+    store_.put(kResidual, rows, {residual}, run.step.call);
+    store_.put(kTail, rows, subtract(out, first), run.step.call);
+    return out;
+  }
+
+ private:
+  static constexpr const char* kResidual = "residual";
+  static constexpr const char* kTail = "tail";
+  double threshold_;
+  Store store_;
+};
+
+}  // namespace
+
+std::unique_ptr<Method> make_first_block(const JsonObject& settings, const Context& context) {
+  require_deterministic(context, "first-block");
+  return std::make_unique<FirstBlock>(threshold_of(settings, 0.05));
+}
+
+}  // namespace kinora::cache

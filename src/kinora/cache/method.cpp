@@ -1,0 +1,40 @@
+#include "kinora/cache/method.h"
+
+namespace kinora::cache {
+
+std::string_view kind_name(Kind kind) {
+  switch (kind) {
+    case Kind::spatial: return "spatial";
+    case Kind::temporal: return "temporal";
+    case Kind::full: return "full";
+    case Kind::cross: return "cross";
+    case Kind::mlp: return "mlp";
+  }
+  return "";
+}
+
+int64_t Context::sites_of(Kind kind) const {
+  const auto found = sites.find(kind);
+  return found == sites.end() ? 0 : found->second;
+}
+
+std::vector<Tensor> Method::predict(Denoiser& model, const Tensor& latents, const Step& step,
+                                    std::span<const Branch> wanted) {
+  return model.predict(latents, step, wanted);
+}
+
+void Method::note(const Decision& decision) {
+  auto& hits = hits_[std::string(decision.what)];
+  ++(decision.reused ? hits.reused : hits.computed);
+  if (on_decision) on_decision(decision);
+}
+
+void Method::note_site(const SiteKey& key, const Run& run, bool reused) {
+  note({.call = run.step.call,
+        .timestep = run.step.timestep,
+        .what = kind_name(key.kind),
+        .path = key.path,
+        .reused = reused});
+}
+
+}  // namespace kinora::cache

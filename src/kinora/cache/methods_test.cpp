@@ -1,0 +1,157 @@
+// The caches that own the loop over blocks or stand around the call, on a model that can be followed by hand: block b adds
+// b + 1 times the timestep / 1000 to every row.
+#include <gtest/gtest.h>
+
+#include "kinora/base/error.h"
+#include "kinora/cache/registry.h"
+
+namespace kinora::cache {
+namespace {
+
+constexpr int kBlocks = 4;
+constexpr Branch kBoth[] = {Branch::cond, Branch::uncond}, kCond[] = {Branch::cond};
+
+class ToyModel final : public Denoiser {
+ public:
+  explicit ToyModel(Policy* policy) { run_.policy = policy; }
+  std::vector<Tensor> predict(const Tensor& latents, const Step& step, std::span<const Branch> wanted) override {
+    Run run = run_;
+    run.step = step, run.rows = wanted;
+    Stack blocks{.path = "blocks", .blocks = kBlocks};
+    blocks.block = [&](const Run& r, int block, Streams in) -> Streams {
+      ++computed_;
+      const std::string path = concat("transformer_blocks.", block, ".attn1");
+      return {in[0] + site_tensor(r, {path, block, Kind::full, Point::residual}, [&]() -> Tensor {
+                return at::full_like(in[0], (block + 1) * r.step.timestep / 1000);
+              })};
+    };
+    blocks.probe = [&](const Run& r, std::string_view, const Streams& in) { return in[0] + r.step.timestep / 1000; };
+    blocks.extent = {1, latents.size(2)};
+    const auto n = static_cast<int64_t>(wanted.size());
+    const Tensor out = stack(run, blocks, {latents.repeat({n, 1, 1, 1})})[0];
+    return out.split(latents.size(0), 0);
+  }
+  int take_computed() { return std::exchange(computed_, 0); }
+
+ private:
+  Run run_;
+  int computed_ = 0;  // blocks
+};
+
+struct Course {
+  std::vector<double> outputs;  // the first element of cond, by call
+  std::vector<int> computed;    // blocks, by call
+};
+
+/// A run over `schedule` with the cache that `text` names, latents that grow by `growth` each call.
+Course follow(const std::string& text, const std::vector<double>& schedule, double growth = 0,
+              std::span<const Branch> wanted = kBoth) {
+  const auto method = make_method(text, {.model = "CogVideoXTransformer3DModel",
+                                         .sites = {{Kind::full, kBlocks}, {Kind::mlp, kBlocks}},
+                                         .schedule = schedule,
+                                         .steps = static_cast<int64_t>(schedule.size())});
+  ToyModel model(method.get());
+  std::optional<CachedDenoiser> cached;
+  if (method) cached.emplace(model, *method);
+  Denoiser& denoiser = cached ? static_cast<Denoiser&>(*cached) : model;
+  Course course;
+  for (int call = 0; call < static_cast<int>(schedule.size()); ++call) {
+    const Tensor latents = at::full({1, 1, 3, 2}, 1 + growth * call, at::kDouble);
+    const Step step{
+        .call = call, .calls = static_cast<int>(schedule.size()), .timestep = schedule[call], .schedule = schedule};
+    const auto out = denoiser.predict(latents, step, wanted);
+    EXPECT_EQ(out.size(), wanted.size());
+    course.outputs.push_back(out[0].flatten()[0].item<double>());
+    course.computed.push_back(model.take_computed());
+  }
+  return course;
+}
+
+const std::vector<double> kSchedule{1000, 990, 980, 700, 690, 680};
+
+TEST(Caches, ComputeEverythingAtThresholdZero) {
+  const Course plain = follow("none", kSchedule, 0.01);
+  EXPECT_EQ(plain.computed, std::vector<int>(6, kBlocks));
+  for (const char* text :
+       {"first-block:threshold=0", "dual-block:threshold=0", "tea:threshold=0,probe=modulated_input",
+        "easy:threshold=0,first=1", "mag:threshold=0,ratios=0.9+0.9", "taylor:interval=1", "pab:full=1"}) {
+    const Course course = follow(text, kSchedule, 0.01);
+    EXPECT_EQ(course.outputs, plain.outputs) << text;
+    EXPECT_EQ(course.computed, plain.computed) << text;
+  }
+}
+
+TEST(Caches, BranchesInOneCallAndAlone) {
+  for (const char* text : {"first-block:threshold=0.03", "easy:threshold=0.05,first=1", "taylor:first=1,interval=2"})
+    EXPECT_EQ(follow(text, kSchedule).outputs, follow(text, kSchedule, 0, kCond).outputs) << text;
+}
+
+TEST(FirstBlock, RunsTheRestWhereTheFirstBlockChanged) {
+  const Course course = follow("first-block:threshold=0.03", kSchedule);
+  EXPECT_EQ(course.computed, (std::vector<int>{4, 1, 1, 4, 1, 1}));
+  EXPECT_NEAR(course.outputs[1], 1 + 0.99 + 9 * 1.0, 1e-6) << "the first block is new, the rest of call 0";
+  EXPECT_NEAR(course.outputs[5], 1 + 0.68 + 9 * 0.7, 1e-6);
+}
+
+TEST(DualBlock, KeepsTheMiddleAndRunsBothEnds) {
+  const Course course = follow("dual-block:threshold=0.03,first=1,last=1,warmup=1", kSchedule);
+  EXPECT_EQ(course.computed, (std::vector<int>{4, 2, 2, 4, 2, 2}));
+  EXPECT_NEAR(course.outputs[2], 1 + 0.98 * (1 + 4) + (2 + 3) * 1.0, 1e-6);
+  EXPECT_EQ(follow("dual-block:threshold=0.03,first=1,warmup=1,in_a_row=1", kSchedule).computed,
+            (std::vector<int>{4, 1, 4, 4, 1, 4}));
+  EXPECT_EQ(follow("dual-block:threshold=0.03,first=1,warmup=1,most=3", kSchedule).computed,
+            (std::vector<int>{4, 1, 1, 4, 1, 4}));
+  EXPECT_EQ(follow("dual-block:threshold=0.03,first=1,warmup=2", kSchedule).computed,
+            (std::vector<int>{4, 4, 1, 4, 1, 1}));
+}
+
+TEST(Tea, AddsChangesUpAndComputesTheEnds) {
+  // The indicator is 1 + t: relative changes .005, .00503, .1414, .00588; the polynomial is the identity.
+  const Course course = follow("tea:threshold=0.008,probe=modulated_input,coefficients=1+0", kSchedule);
+  EXPECT_EQ(course.computed, (std::vector<int>{4, 0, 4, 4, 0, 4}));
+  EXPECT_NEAR(course.outputs[1], 1 + 10 * 1.0, 1e-6);
+  EXPECT_THROW(follow("tea:coefficients=1+2+3+4+5+6+7+8+9+10", kSchedule), UsageError);
+}
+
+TEST(Easy, MovesTheOutputWithTheLatents) {
+  const Course plain = follow("none", kSchedule, 0.001), course = follow("easy:threshold=1,first=2", kSchedule, 0.001);
+  EXPECT_EQ(course.computed, (std::vector<int>{4, 4, 0, 0, 0, 4}))
+      << "the rate is known after two, the last is computed";
+  EXPECT_NEAR(course.outputs[3], plain.outputs[1] + 0.002, 1e-9);
+  // A rate of 99: .0091 a call.
+  EXPECT_EQ(follow("easy:threshold=0.02,first=2", kSchedule, 0.001).computed, (std::vector<int>{4, 4, 0, 0, 4, 4}));
+}
+
+TEST(Mag, ReusesUntilTheProductOfRatiosHasMoved) {
+  const std::string ratios = "ratios=1+0.99+0.98+0.97+0.96+0.96";
+  // From call 1: errors .01, then .01 + .0298, then a computation.
+  EXPECT_EQ(follow("mag:threshold=0.05,retention=0.1,skips=5," + ratios, kSchedule).computed,
+            (std::vector<int>{4, 0, 0, 4, 0, 4}));
+  EXPECT_EQ(follow("mag:threshold=0.05,retention=0.1,skips=1," + ratios, kSchedule).computed,
+            (std::vector<int>{4, 0, 4, 0, 4, 0}));
+  EXPECT_EQ(follow("mag:threshold=9,retention=0.5,skips=9,ratios=1+0.9", kSchedule).computed,
+            (std::vector<int>{4, 4, 4, 0, 0, 0}))
+      << "ratios of another number of calls";
+  EXPECT_THROW(follow("mag", kSchedule), UsageError);
+}
+
+TEST(Taylor, ExtrapolatesAStraightLineExactly) {
+  const std::vector<double> line{1000, 900, 800, 700, 600, 500};
+  const Course plain = follow("none", line), course = follow("taylor:first=2,interval=3", line);
+  EXPECT_EQ(course.computed, (std::vector<int>{4, 4, 0, 4, 0, 0}));
+  for (size_t call = 0; call < line.size(); ++call)
+    EXPECT_NEAR(course.outputs[call], plain.outputs[call], 1e-9) << call;
+  const Course sites = follow("taylor:first=2,interval=3,sites=full", line);
+  for (size_t call = 0; call < line.size(); ++call) EXPECT_NEAR(sites.outputs[call], plain.outputs[call], 1e-9) << call;
+  EXPECT_NEAR(follow("taylor:first=2,interval=3,order=0", line).outputs[2], plain.outputs[1], 1e-9) << "repeats";
+}
+
+TEST(Caches, ThatMeasureRefuseASamplerThatDrawsNoise) {
+  const Context stochastic{.model = "STDiT3", .is_stochastic = true};
+  for (const char* text : {"first-block", "dual-block", "tea", "easy"})
+    EXPECT_THROW(make_method(text, stochastic), UsageError);
+  EXPECT_NE(make_method("pab", stochastic), nullptr);
+}
+
+}  // namespace
+}  // namespace kinora::cache

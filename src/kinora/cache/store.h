@@ -1,0 +1,43 @@
+// What a cache keeps from one model call to the next: values by site, the guidance branches apart.
+#pragma once
+
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kinora/nn/site.h"
+
+namespace kinora::cache {
+
+class Store {
+ public:
+  struct Kept {
+    Streams streams;
+    int call = 0;  ///< at which the oldest of its branches was computed
+  };
+
+  /// Replaces what was kept of these branches at this site. The memory counts as MemoryKind::caches from here on.
+  void put(std::string_view site, const std::vector<Branch>& rows, Streams streams, int call);
+  /// In the order of `rows`; nothing unless every branch is there. What was put for the same rows comes back as it is,
+  /// without a copy.
+  std::optional<Kept> find(std::string_view site, const std::vector<Branch>& rows) const;
+  bool has(std::string_view site, const std::vector<Branch>& rows) const;
+  /// Frees what is kept of these branches.
+  void drop(std::string_view site, const std::vector<Branch>& rows);
+
+  /// Of all storages that are held, each once.
+  uint64_t bytes() const;
+
+ private:
+  struct Entry {
+    std::vector<Branch> rows;
+    Kept kept;
+  };
+  using Entries = std::vector<Entry>;
+  static Entries without(const Entries& entries, const std::vector<Branch>& rows);
+  std::map<std::string, Entries, std::less<>> sites_;  // of a site's entries no two share a branch
+};
+
+}  // namespace kinora::cache

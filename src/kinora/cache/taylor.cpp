@@ -1,0 +1,170 @@
+// TaylorSeer (Liu et al. 2025, arXiv 2503.06923): computed every few calls; in between a value is not repeated but
+// extrapolated, by finite differences over its last computations in place of derivatives. At sites, or, as the "lite" mode
+// of diffusers, for the model's output alone.
+#include <algorithm>
+#include <map>
+#include <optional>
+
+#include "kinora/base/error.h"
+#include "kinora/cache/branches.h"
+#include "kinora/cache/methods.h"
+#include "kinora/tensor/allocator.h"
+
+namespace kinora::cache {
+namespace {
+
+struct TaylorSettings {
+  int64_t interval = 5;  ///< calls from one computation to the next
+  int64_t first = 3;     ///< calls that are always computed
+  int64_t last = -1;     ///< computed from this call on; below 0: never
+  int64_t order = 1;
+  Point point = Point::residual;
+  std::vector<Kind> kinds;              ///< of sites; none: the model's output
+  std::optional<at::ScalarType> dtype;  ///< of what is kept; none: as it came
+};
+
+/// The last value and its finite differences.
+class Series {
+ public:
+  void update(const Streams& value, int call, const TaylorSettings& settings) {
+    std::vector<Streams> made{value};
+    const double span = call - call_;
+    for (size_t j = 0; j < factors_.size() && static_cast<int64_t>(j) < settings.order; ++j) {
+      Streams difference;
+      for (size_t s = 0; s < value.size(); ++s)
+        difference.push_back((made[j][s] - factors_[j][s].to(made[j][s].scalar_type())) / span);
+      made.push_back(std::move(difference));
+    }
+    for (Streams& factor : made) {
+      for (Tensor& t : factor) {
+        t = settings.dtype ? t.to(*settings.dtype) : t;
+        recount_as(t, MemoryKind::caches);
+      }
+    }
+    dtype_ = value.front().scalar_type();
+    factors_ = std::move(made), call_ = call;
+  }
+
+  Streams at(int call) const {
+    const double k = call - call_;
+    Streams sum = factors_.front();
+    for (Tensor& t : sum) t = t.to(dtype_);
+    double weight = 1;
+    for (size_t i = 1; i < factors_.size(); ++i) {
+      weight *= k / static_cast<double>(i);
+      for (size_t s = 0; s < sum.size(); ++s) sum[s] = sum[s] + weight * factors_[i][s].to(dtype_);
+    }
+    return sum;
+  }
+
+  uint64_t bytes() const {
+    uint64_t total = 0;
+    for (const Streams& factor : factors_) {
+      for (const Tensor& t : factor) total += t.nbytes();
+    }
+    return total;
+  }
+
+ private:
+  std::vector<Streams> factors_;
+  at::ScalarType dtype_ = at::kFloat;
+  int call_ = 0;
+};
+
+class Taylor final : public Method {
+ public:
+  Taylor(TaylorSettings settings, int64_t sites) : settings_(std::move(settings)), sites_(sites) {}
+
+  bool reuses(const SiteKey& key, const Run& run) const override {
+    return is_of_interest(key) && is_skipped(run.step) && series_.contains(name_of(key, run));
+  }
+  Streams reuse(const SiteKey& key, const Run& run) override { return series_.at(name_of(key, run)).at(run.step.call); }
+  bool keeps(const SiteKey& key, const Run& run) const override { return is_of_interest(key) && !is_skipped(run.step); }
+  void keep(const SiteKey& key, const Run& run, const Streams& streams) override {
+    series_[name_of(key, run)].update(streams, run.step.call, settings_);
+  }
+  void ran(const SiteKey& key, const Run& run, bool reused) override {
+    if (is_of_interest(key)) note_site(key, run, reused);
+  }
+
+  std::vector<Tensor> predict(Denoiser& model, const Tensor& latents, const Step& step,
+                              std::span<const Branch> wanted) override {
+    if (!settings_.kinds.empty()) return model.predict(latents, step, wanted);
+    const Name name{"output", {wanted.begin(), wanted.end()}};
+    const bool reused = is_skipped(step) && series_.contains(name);
+    note({.call = step.call, .timestep = step.timestep, .what = "call", .reused = reused});
+    if (reused) return series_.at(name).at(step.call);
+    auto out = model.predict(latents, step, wanted);
+    series_[name].update(out, step.call, settings_);
+    return out;
+  }
+
+  uint64_t kept_bytes() const override {
+    uint64_t total = 0;
+    for (const auto& [name, series] : series_) total += series.bytes();
+    return total;
+  }
+  int64_t most_kept_values() const override { return settings_.kinds.empty() ? 0 : sites_ * (settings_.order + 1); }
+
+ private:
+  using Name = std::pair<std::string, std::vector<Branch>>;
+  static Name name_of(const SiteKey& key, const Run& run) { return {std::string(key.path), branches_of(run)}; }
+
+  bool is_of_interest(const SiteKey& key) const {
+    return key.point == settings_.point &&
+           std::find(settings_.kinds.begin(), settings_.kinds.end(), key.kind) != settings_.kinds.end();
+  }
+  bool is_skipped(const Step& step) const {
+    if (step.call < settings_.first || (settings_.last >= 0 && step.call >= settings_.last)) return false;
+    return (step.call - settings_.first - 1) % settings_.interval != 0;
+  }
+
+  TaylorSettings settings_;
+  int64_t sites_;
+  std::map<Name, Series> series_;
+};
+
+constexpr int64_t kMostCalls = 10000, kMostOrder = 8;
+
+std::vector<Kind> kinds_of(const std::vector<std::string>& names) {
+  std::vector<Kind> kinds;
+  for (const std::string& name : names) {
+    const auto known = {Kind::spatial, Kind::temporal, Kind::full, Kind::cross, Kind::mlp};
+    const auto found = std::find_if(known.begin(), known.end(), [&](Kind k) { return name == kind_name(k); });
+    if (found == known.end())
+      throw UsageError(concat("TaylorSeer: there are no sites \"", name, "\""),
+                       "sites are spatial, temporal, full, cross and mlp, as sites=spatial+mlp");
+    kinds.push_back(*found);
+  }
+  return kinds;
+}
+
+}  // namespace
+
+std::unique_ptr<Method> make_taylor(const JsonObject& settings, const Context& context) {
+  TaylorSettings s;
+  s.interval = settings.int_or("interval", s.interval, 1, kMostCalls);
+  s.first = settings.int_or("first", s.first, 1, kMostCalls);
+  s.last = settings.int_or("last", s.last, -1, kMostCalls);
+  s.order = settings.int_or("order", s.order, 0, kMostOrder);
+  if (settings.has("sites")) {
+    const Json& sites = *settings.find("sites");
+    s.kinds = kinds_of(sites.is_string() ? std::vector<std::string>{sites.get<std::string>()}
+                                         : settings.require_strings("sites"));
+  }
+  const std::string point = settings.string_or("point", "residual");
+  if (point != "residual" && point != "module") throw UsageError("TaylorSeer: point is residual or module");
+  s.point = point == "module" ? Point::module : Point::residual;
+  const std::string dtype = settings.string_or("dtype", "");
+  if (dtype == "bfloat16")
+    s.dtype = at::kBFloat16;
+  else if (dtype == "float32")
+    s.dtype = at::kFloat;
+  else if (!dtype.empty())
+    throw UsageError("TaylorSeer: dtype is bfloat16 or float32");
+  int64_t sites = 0;
+  for (const Kind kind : s.kinds) sites += context.sites_of(kind);
+  return std::make_unique<Taylor>(std::move(s), sites);
+}
+
+}  // namespace kinora::cache

@@ -1,0 +1,33 @@
+// What a cache did in a run: counted, told in one line, and traced to a file.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "kinora/base/file.h"
+#include "kinora/base/json.h"
+#include "kinora/video/pipeline.h"
+
+namespace kinora::cli {
+
+class CacheReport {
+ public:
+  /// `name`: what --cache said. trace: a file of JSON lines, or empty; it appears when the run has ended. Throws
+  /// ResourceError where it cannot be written, UsageError for a trace without a cache.
+  CacheReport(std::string name, const std::filesystem::path& trace);
+  /// The report must outlive the hooks.
+  void attach(video::Hooks& hooks);
+  /// Says the counts, and gives the trace its name.
+  void finish();
+  /// {"name", "hits": {"spatial": {"computed", "reused"}, ...}}.
+  Json json() const;
+
+ private:
+  std::string name_;
+  std::map<std::string, cache::Hits, std::less<>> hits_;
+  std::optional<AtomicFile> trace_;
+};
+
+}  // namespace kinora::cli
