@@ -102,12 +102,10 @@ Outputs layer_norm_zero(const Case& c) {
   const Run run{.weights = &weights};
   const auto m = norm.modulation(run, c.input("temb"));
   const Streams got = norm.norm(run, {c.input("hidden_states").unsqueeze(1), c.input("encoder_hidden_states")}, m);
-  return {.tensors = {{"out0", got[0].squeeze(1)},
-                      {"out1", got[1]},
-                      {"out2", m.gate.unsqueeze(1)},
-                      {"out3", m.text_gate.unsqueeze(1)}},
-          .values = {},
-          .results = {}};
+  return {
+      .tensors = {{"out0", got[0].squeeze(1)}, {"out1", got[1]}, {"out2", m[0].gate.squeeze(1)}, {"out3", m[1].gate}},
+      .values = {},
+      .results = {}};
 }
 
 Outputs patch_embed(const Case& c) {

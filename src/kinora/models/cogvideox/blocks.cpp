@@ -3,31 +3,25 @@
 #include <utility>
 
 #include "kinora/ops/attention.h"
-#include "kinora/ops/residual.h"
 
 namespace kinora::models::cogvideox {
 namespace {
 
 constexpr double kHeadNormEps = 1e-6;
 
-/// [B, C] against video rows [B, T, S, C].
-Tensor for_video(const Tensor& t) { return t.unsqueeze(1).unsqueeze(1); }
-/// [B, C] against text rows [B, L, C].
-Tensor for_text(const Tensor& t) { return t.unsqueeze(1); }
-
 }  // namespace
 
 LayerNormZero::LayerNormZero(const Scope& scope, int64_t time_width, int64_t width, bool affine, double eps)
     : linear_(scope / "linear", time_width, 6 * width), norm_(scope / "norm", width, {.eps = eps, .weight = affine}) {}
 
-Modulation LayerNormZero::modulation(const Run& run, const Tensor& time_embed) const {
-  const auto parts = linear_(run, ops::activate(time_embed, ops::Activation::silu)).chunk(6, -1);
-  return {parts[0], parts[1], parts[2], parts[3], parts[4], parts[5]};
+Modulations LayerNormZero::modulation(const Run& run, const Tensor& time_embed) const {
+  const auto parts = linear_(run, ops::activate(time_embed, ops::Activation::silu)).unsqueeze(1).chunk(6, -1);
+  const auto video = [&](size_t i) { return parts[i].unsqueeze(1); };
+  return {{video(0), video(1), video(2)}, {parts[3], parts[4], parts[5]}};
 }
 
-Streams LayerNormZero::norm(const Run& run, const Streams& streams, const Modulation& m) const {
-  return {norm_(run, streams[0], for_video(m.scale), for_video(m.shift)),
-          norm_(run, streams[1], for_text(m.text_scale), for_text(m.text_shift))};
+Streams LayerNormZero::norm(const Run& run, const Streams& streams, const Modulations& m) const {
+  return {norm_(run, streams[0], m[0].scale, m[0].shift), norm_(run, streams[1], m[1].scale, m[1].shift)};
 }
 
 JointAttention::HeadNorm JointAttention::head_norm(const Scope& scope, int64_t head_dim) {
@@ -75,34 +69,18 @@ Block::Block(const Scope& scope, const CogVideoXConfig& config, int index)
       norm2_(scope / "norm2", config.time_embed_dim, config.width(), config.norm_elementwise_affine, config.norm_eps),
       ff_(scope / "ff", config.width(), 4 * config.width(), config.feed_forward) {}
 
-Streams Block::add_sublayer(const Run& run, const Streams& streams, SiteKey key, const LayerNormZero& norm,
-                            const Tensor& time_embed, c10::function_ref<Streams(const Streams&)> compute) const {
-  // Without a policy nobody wants the product with the gate, so the sum takes it in; the bits are the same.
-  if (!run.policy) {
-    const Modulation m = norm.modulation(run, time_embed);
-    const Streams y = compute(norm.norm(run, streams, m));
-    return {ops::add_residual(streams[0], y[0], for_video(m.gate)),
-            ops::add_residual(streams[1], y[1], for_text(m.text_gate))};
-  }
-  key.point = Point::residual;
-  const Streams added = site(run, key, [&]() -> Streams {
-    const Modulation m = norm.modulation(run, time_embed);
-    SiteKey inner = key;
-    inner.point = Point::module;
-    const Streams y = site(run, inner, [&] { return compute(norm.norm(run, streams, m)); });
-    return {y[0] * for_video(m.gate), y[1] * for_text(m.text_gate)};
-  });
-  return {ops::add_residual(streams[0], added[0]), ops::add_residual(streams[1], added[1])};
-}
-
 Streams Block::operator()(const Run& run, Streams streams, const Conditioning& c) const {
   const RotaryTable* rotary = c.rotary.cos.defined() ? &c.rotary : nullptr;
-  streams = add_sublayer(run, streams, {attn_path_, index_, Kind::full, Point::module}, norm1_, c.time_embed,
-                         [&](const Streams& in) { return attn1_(run, in, rotary, c.extent); });
-  return add_sublayer(run, streams, {ff_path_, index_, Kind::mlp, Point::module}, norm2_, c.time_embed,
-                      [&](const Streams& in) -> Streams {
-                        return {ff_(run, in[0]), ff_(run, in[1])};
-                      });
+  const auto add = [&](const std::string& path, Kind kind, const LayerNormZero& norm,
+                       c10::function_ref<Streams(const Streams&)> compute) {
+    return add_sublayer(
+        run, streams, {path, index_, kind, Point::module}, [&] { return norm.modulation(run, c.time_embed); },
+        [&](const Modulations& m) { return compute(norm.norm(run, streams, m)); });
+  };
+  streams = add(attn_path_, Kind::full, norm1_, [&](const Streams& in) { return attn1_(run, in, rotary, c.extent); });
+  return add(ff_path_, Kind::mlp, norm2_, [&](const Streams& in) -> Streams {
+    return {ff_(run, in[0]), ff_(run, in[1])};
+  });
 }
 
 Tensor Block::modulated_input(const Run& run, const Streams& streams, const Conditioning& c) const {

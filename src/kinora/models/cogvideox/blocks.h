@@ -7,23 +7,18 @@
 
 #include "kinora/models/cogvideox/config.h"
 #include "kinora/models/common/positions.h"
-#include "kinora/nn/site.h"
+#include "kinora/models/common/sublayer.h"
 
 namespace kinora::models::cogvideox {
-
-/// Shift, scale and gate of both streams, each [B or 1, C].
-struct Modulation {
-  Tensor shift, scale, gate, text_shift, text_scale, text_gate;
-};
 
 /// One norm for both streams, each modulated by its own part of linear(silu(time embedding)). "linear", "norm".
 class LayerNormZero {
  public:
   LayerNormZero(const Scope& scope, int64_t time_width, int64_t width, bool affine, double eps);
-  /// time_embed [B or 1, E].
-  Modulation modulation(const Run& run, const Tensor& time_embed) const;
+  /// time_embed [B or 1, E] -> of video [B or 1, 1, 1, C] each, of text [B or 1, 1, C].
+  Modulations modulation(const Run& run, const Tensor& time_embed) const;
   /// {video [B, T, S, C], text [B, L, C]} -> the same shapes.
-  Streams norm(const Run& run, const Streams& streams, const Modulation& m) const;
+  Streams norm(const Run& run, const Streams& streams, const Modulations& m) const;
 
  private:
   Linear linear_;
@@ -67,9 +62,6 @@ class Block {
   Tensor modulated_input(const Run& run, const Streams& streams, const Conditioning& c) const;
 
  private:
-  Streams add_sublayer(const Run& run, const Streams& streams, SiteKey key, const LayerNormZero& norm,
-                       const Tensor& time_embed, c10::function_ref<Streams(const Streams&)> compute) const;
-
   int index_;
   std::string attn_path_, ff_path_;
   LayerNormZero norm1_;

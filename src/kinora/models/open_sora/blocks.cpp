@@ -5,7 +5,6 @@
 
 #include "kinora/base/error.h"
 #include "kinora/ops/attention.h"
-#include "kinora/ops/residual.h"
 
 namespace kinora::models::open_sora {
 namespace {
@@ -99,31 +98,12 @@ Block::Block(const Scope& scope, const STDiT3Config& config, Axis along, int ind
       mlp_(scope / "mlp" / "fc1", scope / "mlp" / "fc2", config.hidden_size, config.mlp_size(), config.hidden_size,
            ops::Activation::gelu_tanh, {.init = last_init(along)}) {}
 
-Block::Modulation Block::modulation(const Run& run, const Conditioning& c, int64_t first) const {
+Modulation Block::modulation(const Run& run, const Conditioning& c, int64_t first) const {
   const Tensor table = run.weights->get(scale_shift_).narrow(0, first, 3);
   const auto three = [&](const Tensor& time) { return (table + time.narrow(1, first, 3)).unsqueeze(2).unsqueeze(2); };
   Tensor m = three(c.time);  // [B, 3, 1, 1, C]
   if (c.frame_mask.defined()) m = at::where(c.frame_mask.unsqueeze(1), m, three(c.time_zero));
   return {m.select(1, 0), m.select(1, 1), m.select(1, 2)};
-}
-
-/// x plus what a sublayer adds, through both points of its site. Without a policy nobody wants the product with the
-/// gate, so the sum takes it in; the bits are the same.
-template <typename Modulate, typename Compute>
-Tensor Block::add_sublayer(const Run& run, const Tensor& x, SiteKey key, Modulate modulate, Compute compute) const {
-  if (!run.policy) {
-    const Modulation m = modulate();
-    const Tensor y = compute(m);
-    return ops::add_residual(x, y, m.gate.defined() ? std::optional<Tensor>(m.gate) : std::nullopt);
-  }
-  key.point = Point::residual;
-  return ops::add_residual(x, site_tensor(run, key, [&]() -> Tensor {
-                             const Modulation m = modulate();
-                             SiteKey inner = key;
-                             inner.point = Point::module;
-                             const Tensor y = site_tensor(run, inner, [&] { return compute(m); });
-                             return m.gate.defined() ? y * m.gate : y;
-                           }));
 }
 
 Tensor Block::operator()(const Run& run, const Tensor& input, const Conditioning& c) const {

@@ -6,8 +6,8 @@
 
 #include <string>
 
+#include "kinora/models/common/sublayer.h"
 #include "kinora/models/open_sora/embeddings.h"
-#include "kinora/nn/site.h"
 
 namespace kinora::models::open_sora {
 
@@ -74,14 +74,8 @@ class Block {
   Tensor caption_keys_values(const Run& run, const Tensor& tokens) const { return cross_.keys_values(run, tokens); }
 
  private:
-  /// [B, 1 or T, 1, C] each.
-  struct Modulation {
-    Tensor shift, scale, gate;
-  };
-  /// first: 0 before the self-attention, 3 before the MLP.
+  /// first: 0 before the self-attention, 3 before the MLP. -> [B, 1 or T, 1, C] each.
   Modulation modulation(const Run& run, const Conditioning& c, int64_t first) const;
-  template <typename Modulate, typename Compute>
-  Tensor add_sublayer(const Run& run, const Tensor& x, SiteKey key, Modulate modulate, Compute compute) const;
 
   Axis along_;
   int index_;
