@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kinora/models/cogvideox/config.h"
+#include "kinora/models/latte/config.h"
 #include "kinora/models/open_sora/config.h"
 
 namespace kinora::models {
@@ -31,6 +32,24 @@ inline cogvideox::CogVideoXConfig tiny_cogvideox() {
   config.sample_height = 6;
   config.sample_frames = 9;
   config.max_text_seq_length = 7;
+  return config;
+}
+
+/// Two pairs of blocks. Positions are those of 4 x 4 patches; other sizes stretch them.
+inline latte::LatteConfig tiny_latte() {
+  latte::LatteConfig config;
+  config.num_attention_heads = 2;
+  config.attention_head_dim = 8;
+  config.in_channels = 3;
+  config.out_channels = 5;
+  config.num_layers = 2;
+  config.attention_bias = true;
+  config.sample_size = 8;
+  config.feed_forward = {ops::Activation::gelu_tanh, false};
+  config.norm_elementwise_affine = false;
+  config.norm_eps = 1e-6;
+  config.caption_channels = 14;
+  config.video_length = 5;
   return config;
 }
 
