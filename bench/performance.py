@@ -61,7 +61,7 @@ def peers(lines):
         layers, size, floor = str(r.get("layers", "-")), f"{r['parameters'] / 1e6:.0f}", f"{r['peer_ratio_to_gemm_floor']:.2f}"
         theirs = f"{r['peer_seconds']:.2f}"
         ours = [f"{r['kinora_seconds']:.2f}", theirs, f"**{r['ratio']:.3f}**", f"{r['kinora_ratio_to_gemm_floor']:.2f}", floor] if "ratio" in r \
-            else ["no such model yet", theirs, "-", "-", floor]
+            else ["not timed yet", theirs, "-", "-", floor]
         return [r["model"], r["peer"], dtype(r), str(r["threads"]), layers, size, *ours]
 
     return table(["model", "peer", "dtype", "threads", "layers", "parameters, M", "Kinora, s", "peer, s", "Kinora / peer", "Kinora / floor",

@@ -36,7 +36,7 @@ class Tables(unittest.TestCase):
         done, page = self.write(BOTH, ALONE)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertIn("| T5 | diffusers | float32 | 2 | 3 | 250 | 1.20 | 1.50 | **0.800** | 1.00 | 1.25 |\n", page)
-        self.assertIn("| Wan | diffusers | float32 | 2 | 3 | 250 | no such model yet | 1.50 | - | - | 1.25 |\n<!-- end -->\nbetween", page)
+        self.assertIn("| Wan | diffusers | float32 | 2 | 3 | 250 | not timed yet | 1.50 | - | - | 1.25 |\n<!-- end -->\nbetween", page)
         self.assertIn("<!-- gemm -->\nkept\n<!-- end -->\nafter\n", page)
         self.assertNotIn("old", page)
 

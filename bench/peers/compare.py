@@ -4,7 +4,7 @@
   bench/peers/compare.py build/kinora --layers 4 --only cogvideox t5
 
 Prints a JSON line for each peer and dtype; "ratio" is Kinora's best time over the peer's, so below 1 Kinora is faster. A model
-that Kinora does not have is timed alone. Exit code 1 where a peer failed or did other work than Kinora; the others still run.
+that `kinora bench` does not have is timed alone. Exit code 1 where a peer failed or did other work than Kinora; the others still run.
 """
 import argparse
 import json
@@ -19,7 +19,7 @@ INSTALLED = os.path.join(FOLDER, "..", "..", ".peers", "bin", "python")
 
 class Peer(NamedTuple):
     system: str
-    kinora: Optional[str]  # the command of `kinora bench`; None: Kinora has no such model
+    kinora: Optional[str]  # the command of `kinora bench`; None: it has none for this model
     sizes: dict  # the options that both sides get
     has_layers: bool = True
 

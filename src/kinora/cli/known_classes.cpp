@@ -26,6 +26,8 @@ constexpr KnownClass kClasses[] = {
     {"umt5", kGenerates},
     {"AutoencoderKL", kPartOnly},
     {"CogVideoXTransformer3DModel", kPartOnly},
+    {"LatteTransformer3DModel", kPartOnly},
+    {"LatteT2V", kPartOnly},
 };
 
 }  // namespace

@@ -24,6 +24,7 @@ Registry all_runners() {
   add_vae(registry);
   add_text(registry);
   add_cogvideox(registry);
+  add_latte(registry);
   add_tokenizers(registry);
   add_metrics(registry);
   add_schedulers(registry);
