@@ -2,7 +2,7 @@
 
 #include <limits>
 
-#include "seams/on_both_models.h"
+#include "seams/on_each_model.h"
 
 namespace kinora::seams {
 

@@ -1,4 +1,4 @@
-// Every pair of techniques, on both models: broadcast (PAB), first block (FBC), two ranks (DSP, Ulysses), one slot
+// Every pair of techniques, on every model: broadcast (PAB), first block (FBC), two ranks (DSP, Ulysses), one slot
 // (streamed weights), graphs (capture and replay); then all of them together. Each pair has a check that fails when
 // one half is broken on purpose, or names the one in alone_test.cpp that does. Meaningless are: broadcast, first
 // block and graphs with backward (they are for inference: a reused value has no gradient to give, and a graph records
@@ -9,7 +9,7 @@
 
 #include "kinora/base/error.h"
 #include "seams/block_graphs.h"
-#include "seams/on_both_models.h"
+#include "seams/on_each_model.h"
 #include "seams/policies.h"
 #include "seams/ranks.h"
 #include "seams/streamed.h"
@@ -19,7 +19,7 @@ namespace {
 
 constexpr int kCalls = static_cast<int>(std::size(kSchedule));
 
-class Pairs : public OnBothModels {
+class Pairs : public OnEachModel {
  protected:
   /// A threshold that the model's own changes cross both ways.
   double usual_threshold() const {
@@ -32,13 +32,15 @@ class Pairs : public OnBothModels {
   int attentions_with_exchange(const Pab& pab) const {
     int n = 0;
     for (const auto& [path, letters] : pab.log) {
-      const bool exchanges = path.starts_with("transformer_blocks") ||
-                             (path.starts_with("spatial") && path.find("cross") == std::string::npos);
+      const bool is_cross = path.find("cross") != std::string::npos || path.ends_with("attn2");
+      const bool exchanges = !path.starts_with("temporal") && !is_cross;
       if (exchanges) n += static_cast<int>(std::count(letters.begin(), letters.end(), 'C'));
     }
     return n;
   }
-  int exchanges_of_one() const { return subject.name == "STDiT3" ? 2 : 3; }
+  int exchanges_of_one() const { return subject.has_text_stream ? 3 : 2; }
+  /// Calls of a layer that serves every stream, in one call of its block.
+  int streams() const { return subject.has_text_stream ? 2 : 1; }
   /// The id of a linear weight inside an attention that usual_rules() reuse.
   int32_t attention_weight() const {
     return subject.params
@@ -46,13 +48,14 @@ class Pairs : public OnBothModels {
         ->id;
   }
   int32_t last_block_weight() const {
-    return subject.params
-        ->find(subject.name == "STDiT3" ? "temporal_blocks.1.mlp.fc1.weight"
-                                        : "transformer_blocks.1.ff.net.0.proj.weight")
-        ->id;
+    const char* name = subject.name == "STDiT3"  ? "temporal_blocks.1.mlp.fc1.weight"
+                       : subject.name == "Latte" ? "temporal_transformer_blocks.1.ff.net.0.proj.weight"
+                                                 : "transformer_blocks.1.ff.net.0.proj.weight";
+    return subject.params->find(name)->id;
   }
 };
-INSTANTIATE_TEST_SUITE_P(Seams, Pairs, testing::Values(&make_stdit3, &make_cogvideox, &make_stdit3_with_given_frame),
+INSTANTIATE_TEST_SUITE_P(Seams, Pairs,
+                         testing::Values(&make_stdit3, &make_cogvideox, &make_stdit3_with_given_frame, &make_latte),
                          name_of);
 
 /// Counts the letters, and visits of blocks by the sites that they compute.
@@ -120,9 +123,9 @@ TEST_P(Pairs, BroadcastAndOneSlotFetchOnlyWhatIsComputed) {
   r.weights = &slot;
   r.policy = &pab;
   EXPECT_TRUE(identical(denoise(subject, r), with(one)));
-  EXPECT_EQ(slot.fetches.at(attention_weight()), 6 * static_cast<int>(subject.name == "STDiT3" ? 1 : 2));  // CCCRCRCRC
+  EXPECT_EQ(slot.fetches.at(attention_weight()), 6 * streams());  // CCCRCRCRC
   // Two streams share the layers of the feed-forward part.
-  EXPECT_EQ(slot.fetches.at(last_block_weight()), kCalls * (subject.name == "STDiT3" ? 1 : 2));
+  EXPECT_EQ(slot.fetches.at(last_block_weight()), kCalls * streams());
 }
 
 TEST_P(Pairs, BroadcastAndGraphsKeepValuesOfTheirOwn) {
@@ -136,15 +139,15 @@ TEST_P(Pairs, BroadcastAndGraphsKeepValuesOfTheirOwn) {
   // A plan for each block and pattern of hits; the more hits, the fewer calls.
   EXPECT_GT(graphs.plans(), static_cast<size_t>(subject.blocks));
   const auto of_first = [&](const char* bits) {
-    return graphs.nodes(concat(subject.name == "STDiT3" ? "blocks" : "transformer_blocks", ".0 reused ", bits, " "));
+    return graphs.nodes(concat(subject.has_text_stream ? "transformer_blocks" : "blocks", ".0 reused ", bits, " "));
   };
-  if (subject.name == "STDiT3") {  // attn, cross_attn, mlp: residual and module of each
+  if (subject.has_text_stream) {  // attention, feed-forward layer: residual and module of each
+    EXPECT_LT(of_first("0100"), of_first("0000"));
+    EXPECT_GT(of_first("0100"), 0u);
+  } else {  // between the two, cross attention
     EXPECT_LT(of_first("010100"), of_first("000100"));
     EXPECT_LT(of_first("000100"), of_first("000000"));
     EXPECT_GT(of_first("010100"), 0u);
-  } else {
-    EXPECT_LT(of_first("0100"), of_first("0000"));
-    EXPECT_GT(of_first("0100"), 0u);
   }
 }
 
@@ -169,8 +172,7 @@ TEST_P(Pairs, FirstBlockAndTwoRanksDecideAsOne) {
     EXPECT_LT(distance(denoise(subject, r), want), kRounding);
     EXPECT_EQ(fbc.log, one.log);
     for (size_t i = 0; i < one.ratios.size(); ++i) EXPECT_NEAR(fbc.ratios[i], one.ratios[i], kRounding);
-    const int per_block = subject.attention_exchanges / subject.blocks;  // STDiT3: 2 in every second block
-    const int first = subject.name == "STDiT3" ? 2 : per_block;
+    const int first = exchanges_of_one();
     const int computed = letters(fbc.log, 'C');
     EXPECT_EQ(endpoint.exchanges,
               computed * subject.attention_exchanges + (kCalls - computed) * first + kCalls + (kCalls - 1));
@@ -222,8 +224,8 @@ TEST_P(Pairs, FirstBlockAndOneSlotFetchOnlyWhatIsComputed) {
   r.policy = &fbc;
   EXPECT_TRUE(identical(denoise(subject, r), with(one)));
   EXPECT_EQ(slot.fetches.at(attention_weight()),
-            kCalls * (subject.name == "STDiT3" ? 1 : 2));  // the first block always runs
-  EXPECT_EQ(slot.fetches.at(last_block_weight()), letters(fbc.log, 'C') * (subject.name == "STDiT3" ? 1 : 2));
+            kCalls * streams());  // the first block always runs
+  EXPECT_EQ(slot.fetches.at(last_block_weight()), letters(fbc.log, 'C') * streams());
 }
 
 TEST_P(Pairs, FirstBlockAndGraphs) {

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "kinora/models/cogvideox/transformer.h"
+#include "kinora/models/latte/transformer.h"
 #include "kinora/models/open_sora/stdit3.h"
 #include "kinora/models/test_configs.h"
 #include "kinora/nn/test_weights.h"
@@ -65,6 +66,7 @@ Subject make_cogvideox() {
             .values = drawn_weights(model->params(), 100),
             .latents = normal({2, 3, 3, 6, 6}, 3),
             .blocks = 2,
+            .has_text_stream = true,
             .attention_exchanges = 2 * 3};
   s.predict = [model, in](const Run& run, const Tensor& latents, double timestep) {
     auto now = in;
@@ -73,6 +75,34 @@ Subject make_cogvideox() {
     if (latents.size(0) == 1) {
       const int64_t which = !run.rows.empty() && run.rows[0] == Branch::cond ? 1 : 0;
       now.encoder_hidden_states = in.encoder_hidden_states.narrow(0, which, 1);
+    }
+    return model->forward(run, now);
+  };
+  return s;
+}
+
+Subject make_latte() {
+  constexpr int64_t kFrames = 3;
+  models::latte::LatteConfig config = models::tiny_latte();
+  config.out_channels = config.in_channels;
+  const auto model = std::make_shared<models::latte::LatteTransformer>(config);
+  models::latte::LatteTransformer::Inputs in;
+  in.encoder_hidden_states = normal({2, 6, config.caption_channels}, 4);
+  in.encoder_attention_mask = ((1 - prefix_mask({6, 5, 4, 3, 2, 6}, 6)) * -10000.0).unsqueeze(1);
+  Subject s{.name = "Latte",
+            .params = &model->params(),
+            .values = drawn_weights(model->params(), 100),
+            .latents = normal({2, config.in_channels, kFrames, 6, 6}, 3),
+            .blocks = 4,
+            .attention_exchanges = 2 * 2};
+  s.predict = [model, in](const Run& run, const Tensor& latents, double timestep) {
+    auto now = in;
+    now.hidden_states = latents;
+    now.timestep = at::full({latents.size(0)}, timestep, at::kDouble);
+    if (latents.size(0) == 1) {
+      const int64_t which = !run.rows.empty() && run.rows[0] == Branch::cond ? 1 : 0;
+      now.encoder_hidden_states = in.encoder_hidden_states.narrow(0, which, 1);
+      now.encoder_attention_mask = in.encoder_attention_mask.narrow(0, which * kFrames, kFrames);
     }
     return model->forward(run, now);
   };

@@ -1,5 +1,5 @@
-// The models of the seam tests, both tiny: STDiT3 (two pairs of blocks, one stream) and CogVideoX (two blocks, two
-// streams), in float64, with odd numbers of frames and rows.
+// The models of the seam tests, all tiny: STDiT3 and Latte (two pairs of blocks, one stream) and CogVideoX (two blocks,
+// two streams), in float64, with odd numbers of frames and rows.
 #pragma once
 
 #include <functional>
@@ -16,6 +16,7 @@ struct Subject {
   std::vector<Tensor> values;  ///< of every parameter
   Tensor latents;              ///< batch 2: uncond, cond
   int blocks = 0;
+  bool has_text_stream = false;  ///< blocks carry text beside video, and their layers serve both
   int attention_exchanges =
       0;  ///< a layout of two ranks makes so many in one model call, home axis rows, final gather not counted
   std::function<Tensor(const Run&, const Tensor& latents, double timestep)> predict;  ///< -> the shape of latents
@@ -26,6 +27,7 @@ struct Subject {
 Subject make_stdit3();
 Subject make_stdit3_with_given_frame();  ///< the first frame is not denoised
 Subject make_cogvideox();
+Subject make_latte();  ///< its text mask differs from frame to frame
 
 /// Timesteps of the tests' denoising: inside (100, 800) are calls 2 .. 7.
 inline constexpr double kSchedule[] = {980, 850, 720, 600, 480, 360, 240, 110, 40};

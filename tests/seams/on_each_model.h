@@ -1,4 +1,4 @@
-// What the tests of the seams share: a fixture that runs each test on both models, tolerances, gradients.
+// What the tests of the seams share: a fixture that runs each test on every model, tolerances, gradients.
 #pragma once
 
 #include <ATen/Parallel.h>
@@ -17,9 +17,9 @@ inline constexpr double kRounding = 1e-11;
 /// What a broken run differs by, at least.
 inline constexpr double kVisible = 1e-6;
 
-class OnBothModels : public testing::TestWithParam<Subject (*)()> {
+class OnEachModel : public testing::TestWithParam<Subject (*)()> {
  protected:
-  OnBothModels() : subject(GetParam()()), weights(subject.resident()) {
+  OnEachModel() : subject(GetParam()()), weights(subject.resident()) {
     at::set_num_threads(1);  // tensors are tiny, and ranks are threads already
     run.weights = &weights;
   }
@@ -35,7 +35,7 @@ class OnBothModels : public testing::TestWithParam<Subject (*)()> {
 };
 
 inline std::string name_of(const testing::TestParamInfo<Subject (*)()>& which) {
-  const char* const names[] = {"STDiT3", "CogVideoX", "STDiT3WithGivenFrame"};
+  const char* const names[] = {"STDiT3", "CogVideoX", "STDiT3WithGivenFrame", "Latte"};
   return names[which.index];
 }
 
