@@ -28,6 +28,7 @@ constexpr KnownClass kClasses[] = {
     {"CogVideoXTransformer3DModel", kPartOnly},
     {"LatteTransformer3DModel", kPartOnly},
     {"LatteT2V", kPartOnly},
+    {"WanTransformer3DModel", kPartOnly},
 };
 
 }  // namespace

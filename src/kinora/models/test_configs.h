@@ -4,6 +4,7 @@
 #include "kinora/models/cogvideox/config.h"
 #include "kinora/models/latte/config.h"
 #include "kinora/models/open_sora/config.h"
+#include "kinora/models/wan/config.h"
 
 namespace kinora::models {
 
@@ -50,6 +51,21 @@ inline latte::LatteConfig tiny_latte() {
   config.norm_eps = 1e-6;
   config.caption_channels = 14;
   config.video_length = 5;
+  return config;
+}
+
+/// Two blocks, from text.
+inline wan::WanConfig tiny_wan() {
+  wan::WanConfig config;
+  config.num_attention_heads = 2;
+  config.attention_head_dim = 16;
+  config.in_channels = 3;
+  config.out_channels = 5;
+  config.text_dim = 14;
+  config.freq_dim = 12;
+  config.ffn_dim = 24;
+  config.num_layers = 2;
+  config.rope_max_seq_len = 16;
   return config;
 }
 

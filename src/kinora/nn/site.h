@@ -28,8 +28,8 @@ struct Stack {
   std::string_view path;
   int blocks = 0;
   std::function<Streams(const Run&, int block, Streams)> block;
-  /// What policies look at before they decide: "modulated_input" of the first block, "time_embed". Undefined tensor:
-  /// not known.
+  /// What policies look at before they decide: "modulated_input" of the first block, "time_embed", "time_projection"
+  /// (what modulates the blocks, before their own tables). Undefined tensor: not known.
   std::function<Tensor(const Run&, std::string_view probe, const Streams&)> probe;
   Extent extent = {};  ///< unsharded sizes of the video rows, for policies that sum over ranks (Layout::own)
   /// Every tensor that `block` reads besides its streams and its weights, in an order that is the same in all calls

@@ -25,6 +25,7 @@ Registry all_runners() {
   add_text(registry);
   add_cogvideox(registry);
   add_latte(registry);
+  add_wan(registry);
   add_tokenizers(registry);
   add_metrics(registry);
   add_schedulers(registry);
