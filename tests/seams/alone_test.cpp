@@ -17,7 +17,8 @@ namespace {
 
 class Alone : public OnEachModel {};
 INSTANTIATE_TEST_SUITE_P(Seams, Alone,
-                         testing::Values(&make_stdit3, &make_cogvideox, &make_stdit3_with_given_frame, &make_latte),
+                         testing::Values(&make_stdit3, &make_cogvideox, &make_stdit3_with_given_frame, &make_latte,
+                                         &make_wan_with_given_frame),
                          name_of);
 
 /// Reuses by a table of letters, one a call: what PAB's rule must come to, without the rule.

@@ -35,7 +35,7 @@ class OnEachModel : public testing::TestWithParam<Subject (*)()> {
 };
 
 inline std::string name_of(const testing::TestParamInfo<Subject (*)()>& which) {
-  const char* const names[] = {"STDiT3", "CogVideoX", "STDiT3WithGivenFrame", "Latte"};
+  const char* const names[] = {"STDiT3", "CogVideoX", "STDiT3WithGivenFrame", "Latte", "WanWithGivenFrame"};
   return names[which.index];
 }
 

@@ -8,6 +8,7 @@
 #include "kinora/models/latte/transformer.h"
 #include "kinora/models/open_sora/stdit3.h"
 #include "kinora/models/test_configs.h"
+#include "kinora/models/wan/transformer.h"
 #include "kinora/nn/test_weights.h"
 
 namespace kinora::seams {
@@ -104,6 +105,29 @@ Subject make_latte() {
       now.encoder_hidden_states = in.encoder_hidden_states.narrow(0, which, 1);
       now.encoder_attention_mask = in.encoder_attention_mask.narrow(0, which * kFrames, kFrames);
     }
+    return model->forward(run, now);
+  };
+  return s;
+}
+
+Subject make_wan_with_given_frame() {
+  models::wan::WanConfig config = models::tiny_wan();
+  config.out_channels = config.in_channels;
+  const auto model = std::make_shared<models::wan::WanTransformer>(config);
+  const Tensor text = normal({2, 6, config.text_dim}, 4);
+  Subject s{.name = "Wan",
+            .params = &model->params(),
+            .values = drawn_weights(model->params(), 100),
+            .latents = normal({2, 3, 3, 6, 6}, 3),
+            .blocks = 2,
+            .attention_exchanges = 2 * 2};
+  s.predict = [model, text](const Run& run, const Tensor& latents, double timestep) {
+    models::wan::WanTransformer::Inputs now;
+    now.hidden_states = latents;
+    now.timestep = at::full({latents.size(0), 3 * 9}, timestep, at::kDouble);
+    now.timestep.narrow(1, 0, 9).zero_();
+    const int64_t which = !run.rows.empty() && run.rows[0] == Branch::cond ? 1 : 0;
+    now.encoder_hidden_states = latents.size(0) == 1 ? text.narrow(0, which, 1) : text;
     return model->forward(run, now);
   };
   return s;

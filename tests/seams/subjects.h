@@ -1,5 +1,5 @@
-// The models of the seam tests, all tiny: STDiT3 and Latte (two pairs of blocks, one stream) and CogVideoX (two blocks,
-// two streams), in float64, with odd numbers of frames and rows.
+// The models of the seam tests, all tiny: STDiT3 and Latte (two pairs of blocks, one stream), CogVideoX (two blocks, two
+// streams) and Wan (two blocks, one stream, a timestep for each row), in float64, with odd numbers of frames and rows.
 #pragma once
 
 #include <functional>
@@ -28,6 +28,7 @@ Subject make_stdit3();
 Subject make_stdit3_with_given_frame();  ///< the first frame is not denoised
 Subject make_cogvideox();
 Subject make_latte();  ///< its text mask differs from frame to frame
+Subject make_wan_with_given_frame();  ///< the first frame enters at timestep 0
 
 /// Timesteps of the tests' denoising: inside (100, 800) are calls 2 .. 7.
 inline constexpr double kSchedule[] = {980, 850, 720, 600, 480, 360, 240, 110, 40};
