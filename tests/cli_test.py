@@ -90,7 +90,7 @@ class CommandLine(ProgramCase):
 
     def test_help_and_version(self):
         self.assertRegex(self.run_it("--version").stdout.decode(), r"^kinora \d+\.\d+\.\d+\n$")
-        for command in ("generate", "verify", "inspect", "data shapes", "train", "bench gemm", "bench op", "bench dit", "bench cogvideox", "bench t5",
+        for command in ("generate", "verify", "inspect", "data shapes", "train", "bench gemm", "bench op", "bench dit", "bench cogvideox", "bench wan", "bench t5",
                         "bench autoencoder", "bench vae", "bench builtin"):
             done = self.run_it(*command.split(), "--help")
             self.assertEqual(done.returncode, 0)
@@ -247,6 +247,7 @@ class CommandLine(ProgramCase):
         self.refused(2, "bench", "gemm", "--size", "1", says="kinora bench gemm --help")
         self.refused(2, "bench", "dit", "--latent", "10000000000", "10000000000", "10", says="16384")
         self.refused(2, "bench", "cogvideox", "--latent", "1", "3", "4", says="even height and width")
+        self.refused(2, "bench", "wan", "--latent", "1", "4", "3", says="even height and width")
         self.refused(2, "bench", "autoencoder", "--clip", "1", "7", "8", says="at least 8 pixels")
         self.refused(2, "verify", "nowhere", says="nowhere")
 

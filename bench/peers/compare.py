@@ -32,7 +32,7 @@ PEERS = {
     "t5": Peer("transformers", "t5", {"batch": 2, "text_tokens": 226}),
     "autoencoder_kl": Peer("diffusers", "autoencoder", {"clip": [1, 256, 256]}, has_layers=False),
     "latte": Peer("diffusers", None, {"latent": [16, 32, 32], "batch": 2, "text_tokens": 120}),
-    "wan": Peer("diffusers", None, {**CLIP, "text_tokens": 512}),
+    "wan": Peer("diffusers", "wan", {**CLIP, "text_tokens": 512}),
 }
 SLACK = 0.03  # of the FLOPs: VideoSys also embeds the padding of a caption
 

@@ -1,4 +1,4 @@
-// kinora bench dit, cogvideox, t5, autoencoder, vae: whole models at their published sizes, with random weights.
+// kinora bench dit, cogvideox, wan, t5, autoencoder, vae: whole models at their published sizes, with random weights.
 #include <ATen/ATen.h>
 
 #include <memory>
@@ -10,6 +10,7 @@
 #include "kinora/models/open_sora/stdit3.h"
 #include "kinora/models/open_sora/video_vae.h"
 #include "kinora/models/vae/autoencoder_kl.h"
+#include "kinora/models/wan/transformer.h"
 #include "kinora/text/t5.h"
 
 namespace kinora::cli {
@@ -45,16 +46,20 @@ BenchModel dit(const Options& o, at::ScalarType dtype) {
                       config.hidden_size}};
 }
 
+void check_even(const std::vector<int64_t>& latent) {
+  if (latent[1] % 2 == 0 && latent[2] % 2 == 0) return;
+  throw UsageError(concat("--latent ", latent[1], " x ", latent[2], " does not divide into patches"),
+                   "give an even height and width");
+}
+
 /// The transformer of CogVideoX-5B.
 BenchModel cogvideox(const Options& o, at::ScalarType dtype) {
   check_three_sizes("--latent", o.latent, kMostBenchSize);
+  check_even(o.latent);
   models::cogvideox::CogVideoXConfig config;
   config.num_attention_heads = 48;
   config.num_layers = o.layers;
   config.use_rotary_positional_embeddings = true;
-  if (o.latent[1] % config.patch_size != 0 || o.latent[2] % config.patch_size != 0)
-    throw UsageError(concat("--latent ", o.latent[1], " x ", o.latent[2], " does not divide into patches"),
-                     "give an even height and width");
   const auto model = std::make_shared<models::cogvideox::CogVideoXTransformer>(config);
   models::cogvideox::CogVideoXTransformer::Inputs in;
   in.hidden_states = at::randn({o.batch, o.latent[0], config.in_channels, o.latent[1], o.latent[2]}, dtype);
@@ -73,6 +78,32 @@ BenchModel cogvideox(const Options& o, at::ScalarType dtype) {
           .flops =
               models::cogvideox::cogvideox_flops(config, o.latent[0], o.latent[1], o.latent[2], o.text_tokens, o.batch),
           .product = {o.batch * tokens, 4 * config.width(), config.width()}};
+}
+
+/// The transformer of Wan 2.1 from text, 1.3B.
+BenchModel wan(const Options& o, at::ScalarType dtype) {
+  check_three_sizes("--latent", o.latent, kMostBenchSize);
+  check_even(o.latent);
+  models::wan::WanConfig config;
+  config.num_attention_heads = 12;
+  config.ffn_dim = 8960;
+  config.num_layers = o.layers;
+  const auto model = std::make_shared<models::wan::WanTransformer>(config);
+  models::wan::WanTransformer::Inputs in;
+  in.hidden_states = at::randn({o.batch, config.in_channels, o.latent[0], o.latent[1], o.latent[2]}, dtype);
+  in.encoder_hidden_states = at::randn({o.batch, o.text_tokens, config.text_dim}, dtype);
+  in.timestep = at::full({o.batch}, 500, at::kLong);
+  const int64_t tokens = o.latent[0] * (o.latent[1] / 2) * (o.latent[2] / 2);
+  return {.line = {{"bench", "wan"},
+                   {"model", "Wan2.1-T2V-1.3B"},
+                   {"layers", o.layers},
+                   {"latent", o.latent},
+                   {"batch", o.batch},
+                   {"text_tokens", o.text_tokens}},
+          .forward = [model, in](const Run& run) { model->forward(run, in); },
+          .params = &model->params(),
+          .flops = models::wan::wan_flops(config, o.latent[0], o.latent[1], o.latent[2], o.text_tokens, o.batch),
+          .product = {o.batch * tokens, config.ffn_dim, config.width()}};
 }
 
 /// The encoder of T5 v1.1 XXL, which Open-Sora and CogVideoX use.
@@ -196,6 +227,13 @@ void add_bench_models(CLI::App& bench, Action& action) {
                .example = "Example: kinora bench cogvideox --latent 5 32 32 --layers 4",
                .make = cogvideox,
                .defaults = {.layers = 42, .text_tokens = 226},
+               .add_sizes = [](CLI::App& c, Options& o) { add_latent(c, o), add_text(c, o, 4096); }});
+  add_command(bench, action,
+              {.name = "wan",
+               .help = "one call of Wan2.1-T2V-1.3B's transformer, and its distance from that rate",
+               .example = "Example: kinora bench wan --latent 5 32 32 --layers 4",
+               .make = wan,
+               .defaults = {.layers = 30, .text_tokens = 512},
                .add_sizes = [](CLI::App& c, Options& o) { add_latent(c, o), add_text(c, o, 4096); }});
   add_command(bench, action,
               {.name = "t5",
