@@ -20,7 +20,11 @@ class Keeper final : public Policy {
     kept = streams;
     paths.emplace_back(key.path);
   }
+  void ran(const SiteKey& key, const Run&, bool reused) override {
+    visits.push_back(concat(key.path, reused ? " reused" : " computed"));
+  }
   bool reuse_now = false, keep_now = true;
+  std::vector<std::string> visits;
   Streams kept;
   std::vector<std::string> paths;
 };
@@ -57,6 +61,28 @@ TEST(Site, PolicyThatKeepsNothingIsHandedNothing) {
   run.policy = &policy;
   EXPECT_TRUE(site_tensor(run, kKey, [] { return at::ones({3}); }).equal(at::ones({3})));
   EXPECT_TRUE(policy.kept.empty());
+}
+
+TEST(Site, PolicyIsToldOfEachVisit) {
+  Keeper policy;
+  kinora::Run run;
+  run.policy = &policy;
+  site_tensor(run, kKey, [] { return at::ones({3}); });
+  policy.reuse_now = true;
+  site_tensor(run, kKey, [] { return at::ones({3}); });
+  EXPECT_EQ(policy.visits, (std::vector<std::string>{"blocks.3.attn computed", "blocks.3.attn reused"}));
+}
+
+TEST(Site, IsUnwatchedWhereNobodyWantsItsValue) {
+  Keeper policy;
+  kinora::Run run;
+  EXPECT_TRUE(is_unwatched(run, kKey));
+  run.policy = &policy;
+  EXPECT_FALSE(is_unwatched(run, kKey));
+  policy.keep_now = false;
+  EXPECT_TRUE(is_unwatched(run, kKey));
+  policy.reuse_now = true;
+  EXPECT_FALSE(is_unwatched(run, kKey));
 }
 
 TEST(Site, DefaultPolicyChangesNothing) {

@@ -45,8 +45,7 @@ Outputs pab_decisions(const Case& c) {
     for (int64_t run = 0; run < runs; ++run) {
       for (const double t : timesteps) {
         for (int64_t call = 0; call < calls; ++call, ++count) {
-          const bool repeats =
-              rule != settings.attention.end() && cache::pab_repeats(rule->second, count % steps, t);
+          const bool repeats = rule != settings.attention.end() && cache::pab_repeats(rule->second, count % steps, t);
           letters += repeats ? 'R' : 'C';
         }
       }

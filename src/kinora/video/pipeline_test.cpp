@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
 
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
@@ -54,6 +55,47 @@ TEST_F(PipelineTest, MakesTheClipThatWasAskedFor) {
   EXPECT_EQ(clips[0].metadata.frames, clips[0].frames.frames);
   EXPECT_EQ(clips[0].metadata.seed, std::optional<uint64_t>(5));
   EXPECT_EQ(Json::parse(clips[0].metadata.settings).at("steps"), 3);
+}
+
+TEST_F(PipelineTest, ACacheThatReusesNothingGivesTheSameClip) {
+  Pipeline pipeline = load();
+  Request request = request_for({"a red ball moves right"});
+  request.steps = 6;
+  const at::Tensor plain = pipeline.generate(request)[0].latents;
+  for (const char* cache : {"pab:spatial=1,temporal=1,cross=1,mlp=off", "pab:window=500..500,mlp=off",
+                            "first-block:threshold=0", "tea:threshold=0", "taylor:interval=1", "easy:threshold=0"}) {
+    request.cache = cache;
+    EXPECT_TRUE(pipeline.generate(request)[0].latents.equal(plain)) << cache;
+  }
+}
+
+TEST_F(PipelineTest, ACacheIsCountedTracedAndPartOfTheEstimate) {
+  Pipeline pipeline = load();
+  Request request = request_for({"a red ball moves right", "blue square"});
+  request.steps = 6;
+  const Plan without = pipeline.plan(request);
+  request.cache = "pab:window=0..1000,mlp=off";
+  const Plan plan = pipeline.plan(request);
+  EXPECT_GT(estimate_memory(pipeline.sizes(), plan).denoise, estimate_memory(pipeline.sizes(), without).denoise);
+  std::map<std::string, cache::Hits, std::less<>> hits;
+  int64_t decisions = 0;
+  Hooks hooks;
+  hooks.on_decision = [&](const cache::Decision&) { ++decisions; };
+  hooks.on_cache = [&](const cache::Method& method) { hits = method.hits(); };
+  const auto clips = pipeline.generate(plan, hooks);
+  EXPECT_EQ(Json::parse(clips[0].metadata.settings).at("cache"), request.cache);
+  const int64_t depth = pipeline.sizes().transformer.depth;
+  EXPECT_EQ(hits.at("spatial").reused, 3 * depth);  // calls 1, 3, 5
+  EXPECT_EQ(hits.at("temporal").computed, 2 * depth);
+  EXPECT_EQ(hits.at("cross").computed, 2 * depth);
+  EXPECT_EQ(decisions, 6 * 6 * depth) << "three sublayers in two blocks, in six calls; a guided pair counts once";
+
+  request.cache = "easy";
+  EXPECT_EQ(pipeline.plan(request).batch, 1) << "what looks at values must not look at a neighbour's";
+  for (const char* wrong : {"pub", "pab:spatial=0", "pab:full=2", "mag"}) {
+    request.cache = wrong;
+    EXPECT_THROW(pipeline.plan(request), UsageError) << wrong;
+  }
 }
 
 TEST_F(PipelineTest, TwoHundredRequestsHoldNoMoreMemoryThanFifty) {

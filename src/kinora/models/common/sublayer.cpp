@@ -9,25 +9,29 @@ namespace kinora::models {
 
 Streams add_sublayer(const Run& run, const Streams& streams, SiteKey key, c10::function_ref<Modulations()> modulate,
                      c10::function_ref<Streams(const Modulations&)> compute) {
-  Streams sums;
-  // Without a policy nobody wants the product with the gate, so the sum takes it in; the bits are the same.
-  if (!run.policy) {
-    const Modulations m = modulate();
-    const Streams y = compute(m);
+  key.point = Point::residual;
+  SiteKey inner = key;
+  inner.point = Point::module;
+  Modulations m;
+  const auto computed = [&]() -> Streams {
+    m = modulate();
+    Streams y = site(run, inner, [&] { return compute(m); });
     KINORA_ASSERT(m.size() == streams.size() && y.size() == streams.size());
+    return y;
+  };
+  Streams sums;
+  // Where nobody wants the product with the gate, the sum takes it in; the bits are the same.
+  if (is_unwatched(run, key)) {
+    const Streams y = computed();
     for (size_t i = 0; i < streams.size(); ++i) {
       const Tensor& gate = m[i].gate;
       sums.push_back(ops::add_residual(streams[i], y[i], gate.defined() ? std::optional<Tensor>(gate) : std::nullopt));
     }
+    if (run.policy) run.policy->ran(key, run, false);
     return sums;
   }
-  key.point = Point::residual;
   const Streams added = site(run, key, [&]() -> Streams {
-    const Modulations m = modulate();
-    SiteKey inner = key;
-    inner.point = Point::module;
-    Streams y = site(run, inner, [&] { return compute(m); });
-    KINORA_ASSERT(m.size() == streams.size() && y.size() == streams.size());
+    Streams y = computed();
     for (size_t i = 0; i < y.size(); ++i) {
       if (m[i].gate.defined()) y[i] = y[i] * m[i].gate;
     }

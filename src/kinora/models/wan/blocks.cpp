@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "kinora/ops/attention.h"
-#include "kinora/ops/residual.h"
 
 namespace kinora::models::wan {
 namespace {
@@ -85,29 +84,10 @@ Block::Block(const Scope& scope, const WanConfig& config, int index)
       attn2_(scope / "attn2", config.width(), config.attention_head_dim, config.eps, config.added_kv_proj_dim > 0),
       ffn_(scope / "ffn", config.width(), config.ffn_dim, {.activation = ops::Activation::gelu_tanh}) {}
 
-Block::Modulation Block::modulation(const Run& run, const Conditioning& c, int64_t first) const {
+Modulation Block::modulation(const Run& run, const Conditioning& c, int64_t first) const {
   const Tensor m = run.weights->get(scale_shift_).narrow(1, first, 3) +
                    for_rows(c.time_projection).unflatten(-1, {6, -1}).narrow(-2, first, 3);
   return {m.select(-2, 0), m.select(-2, 1), m.select(-2, 2)};
-}
-
-/// x plus what a sublayer adds, through both points of its site. Without a policy nobody wants the product with the
-/// gate, so the sum takes it in; the bits are the same.
-template <typename Modulate, typename Compute>
-Tensor Block::add_sublayer(const Run& run, const Tensor& x, SiteKey key, Modulate modulate, Compute compute) const {
-  if (!run.policy) {
-    const Modulation m = modulate();
-    const Tensor y = compute(m);
-    return ops::add_residual(x, y, m.gate.defined() ? std::optional<Tensor>(m.gate) : std::nullopt);
-  }
-  key.point = Point::residual;
-  return ops::add_residual(x, site_tensor(run, key, [&]() -> Tensor {
-                             const Modulation m = modulate();
-                             SiteKey inner = key;
-                             inner.point = Point::module;
-                             const Tensor y = site_tensor(run, inner, [&] { return compute(m); });
-                             return m.gate.defined() ? y * m.gate : y;
-                           }));
 }
 
 Tensor Block::operator()(const Run& run, const Tensor& input, const Conditioning& c) const {

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "kinora/models/common/feed_forward.h"
+#include "kinora/models/common/sublayer.h"
 #include "kinora/models/wan/embeddings.h"
 #include "kinora/nn/site.h"
 
@@ -82,14 +83,8 @@ class Block {
   Tensor modulated_input(const Run& run, const Tensor& x, const Conditioning& c) const;
 
  private:
-  /// [B, T or 1, S or 1, C] each.
-  struct Modulation {
-    Tensor shift, scale, gate;
-  };
-  /// first: 0 before the self-attention, 3 before the feed-forward layer.
+  /// [B, T or 1, S or 1, C] each. first: 0 before the self-attention, 3 before the feed-forward layer.
   Modulation modulation(const Run& run, const Conditioning& c, int64_t first) const;
-  template <typename Modulate, typename Compute>
-  Tensor add_sublayer(const Run& run, const Tensor& x, SiteKey key, Modulate modulate, Compute compute) const;
 
   int index_;
   std::string attn1_path_, attn2_path_, ffn_path_;
