@@ -82,6 +82,7 @@ TEST_F(Face, EveryOptionReachesTheEngine) {
   changed("negative prompt", [](Request& r) { r.negative_prompt = "a blue square"; });
   changed("steps", [](Request& r) { r.steps = 2; });
   changed("guidance", [](Request& r) { r.guidance_scale = 1.5; });
+  changed("cache", [](Request& r) { r.cache = "pab:window=0..1000"; });
   changed("seed", [](Request& r) { r.seed = 8; });
   changed("fps", [](Request& r) { r.fps = 30; });
   changed("height", [](Request& r) { r.height = 24; });
