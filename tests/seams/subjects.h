@@ -27,7 +27,7 @@ struct Subject {
 Subject make_stdit3();
 Subject make_stdit3_with_given_frame();  ///< the first frame is not denoised
 Subject make_cogvideox();
-Subject make_latte();  ///< its text mask differs from frame to frame
+Subject make_latte();                 ///< its text mask differs from frame to frame
 Subject make_wan_with_given_frame();  ///< the first frame enters at timestep 0
 
 /// Timesteps of the tests' denoising: inside (100, 800) are calls 2 .. 7.

@@ -31,7 +31,7 @@ struct WorldConfig {
   std::vector<SizeRange> sizes = {{"", 12.0, 14.0}};
   double min_speed_px = 1.4;  ///< per frame
   double max_speed_px = 2.0;
-  double grid_px = 0.0;       ///< objects start at multiples of it; 0: anywhere
+  double grid_px = 0.0;  ///< objects start at multiples of it; 0: anywhere
   double outline_px = 1.6;
   double held_out_fraction = 0.125;  ///< of the colour-shape-motion combinations, kept from every training draw
   double pairs = 0.0;                ///< share of scenes with two objects
