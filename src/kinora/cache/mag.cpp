@@ -78,7 +78,8 @@ std::unique_ptr<Method> make_mag(const JsonObject& settings, const Context& cont
   s.threshold = threshold_of(settings, s.threshold);
   s.most_skips = settings.int_or("skips", s.most_skips, 0, kMostSteps);
   s.retention = settings.number_or("retention", s.retention);
-  s.ratios = settings.numbers_or("ratios", {});
+  // In float32, as the reference holds them: thresholds are met to the last bit.
+  for (const double ratio : settings.numbers_or("ratios", {})) s.ratios.push_back(static_cast<float>(ratio));
   if (!(s.retention >= 0 && s.retention <= 1)) throw UsageError("MagCache: retention must be 0 to 1");
   if (s.ratios.empty())
     throw UsageError(concat("MagCache has no ratios for ", context.model), "kinora calibrate measures them");

@@ -2,10 +2,10 @@
 #include "kinora/base/error.h"
 #include "kinora/models/cogvideox/transformer.h"
 #include "kinora/models/common/embeddings.h"
+#include "kinora/parity/rope.h"
 #include "kinora/parity/runners.h"
 
 namespace kinora::parity {
-namespace {
 
 namespace cog = models::cogvideox;
 using models::RotaryTable;
@@ -25,8 +25,10 @@ RotaryTable rotary_of(const Json& json) {
                            models::grid_positions(crops.at(0).at(1), crops.at(1).at(1), grid.at(1)), dim);
 }
 
+namespace {
+
 /// VideoSys' cases give no table: [frames, h, w] of the patches, uncropped.
-RotaryTable rotary_of(int64_t head_dim, int64_t frames, int64_t h, int64_t w) {
+RotaryTable uncropped_rotary(int64_t head_dim, int64_t frames, int64_t h, int64_t w) {
   const auto size = [](int64_t n) { return static_cast<double>(n); };
   return models::rotary_3d(at::arange(frames, at::kFloat), models::grid_positions(0, size(h), h),
                            models::grid_positions(0, size(w), w), head_dim);
@@ -47,8 +49,8 @@ Outputs transformer(const Case& c) {
   if (c.call.contains("rope")) {
     in.rotary = rotary_of(c.call.at("rope").at("args"));
   } else if (is_videosys && config.use_rotary_positional_embeddings) {
-    in.rotary = rotary_of(config.attention_head_dim, in.hidden_states.size(1), in.hidden_states.size(3) / 2,
-                          in.hidden_states.size(4) / 2);
+    in.rotary = uncropped_rotary(config.attention_head_dim, in.hidden_states.size(1), in.hidden_states.size(3) / 2,
+                                 in.hidden_states.size(4) / 2);
   }
   return {.tensors = {{is_videosys ? "y" : "sample", model.forward({.weights = &weights}, in)}},
           .values = {},
@@ -79,7 +81,7 @@ Outputs block(const Case& c) {
     conditioning.rotary = rotary_of(c.call.at("rope").at("args"));
   } else if (is_videosys && c.config.at("rope").is_array()) {
     const auto grid = c.config.at("rope").get<std::vector<int64_t>>();
-    conditioning.rotary = rotary_of(config.attention_head_dim, grid.at(0), grid.at(1), grid.at(2));
+    conditioning.rotary = uncropped_rotary(config.attention_head_dim, grid.at(0), grid.at(1), grid.at(2));
     out.tensors["cos"] = doubled(conditioning.rotary.cos);
     out.tensors["sin"] = doubled(conditioning.rotary.sin);
   }

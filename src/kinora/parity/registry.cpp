@@ -20,6 +20,7 @@ const Runner* Registry::find(std::string_view cls, std::string_view method) cons
 Registry all_runners() {
   Registry registry;
   add_cache(registry);
+  add_cache_loops(registry);
   add_open_sora(registry);
   add_vae(registry);
   add_text(registry);
