@@ -19,6 +19,11 @@ namespace {
 using at::Tensor;
 using Options = BenchModelOptions;
 
+Json video_line(const char* bench, const char* model, const Options& o) {
+  return {{"bench", bench},     {"model", model},   {"layers", o.layers},
+          {"latent", o.latent}, {"batch", o.batch}, {"text_tokens", o.text_tokens}};
+}
+
 BenchModel dit(const Options& o, at::ScalarType dtype) {
   check_three_sizes("--latent", o.latent, kMostBenchSize);
   models::STDiT3Config config;
@@ -33,12 +38,7 @@ BenchModel dit(const Options& o, at::ScalarType dtype) {
   in.height = static_cast<double>(8 * o.latent[1]);
   in.width = static_cast<double>(8 * o.latent[2]);
   const auto patches = [](int64_t size) { return (size + 1) / 2; };
-  return {.line = {{"bench", "dit"},
-                   {"model", "STDiT3-XL/2"},
-                   {"layers", o.layers},
-                   {"latent", o.latent},
-                   {"batch", o.batch},
-                   {"text_tokens", o.text_tokens}},
+  return {.line = video_line("dit", "STDiT3-XL/2", o),
           .forward = [model, in](const Run& run) { model->forward(run, in); },
           .params = &model->params(),
           .flops = models::stdit3_flops(config, o.latent[0], o.latent[1], o.latent[2], o.text_tokens, o.batch),
@@ -67,12 +67,7 @@ BenchModel cogvideox(const Options& o, at::ScalarType dtype) {
   in.timestep = at::full({o.batch}, 500, at::kLong);
   in.rotary = models::cogvideox::rotary_positions(config, o.latent[0], o.latent[1], o.latent[2]);
   const int64_t tokens = o.latent[0] * (o.latent[1] / config.patch_size) * (o.latent[2] / config.patch_size);
-  return {.line = {{"bench", "cogvideox"},
-                   {"model", "CogVideoX-5B"},
-                   {"layers", o.layers},
-                   {"latent", o.latent},
-                   {"batch", o.batch},
-                   {"text_tokens", o.text_tokens}},
+  return {.line = video_line("cogvideox", "CogVideoX-5B", o),
           .forward = [model, in](const Run& run) { model->forward(run, in); },
           .params = &model->params(),
           .flops =
@@ -94,12 +89,7 @@ BenchModel wan(const Options& o, at::ScalarType dtype) {
   in.encoder_hidden_states = at::randn({o.batch, o.text_tokens, config.text_dim}, dtype);
   in.timestep = at::full({o.batch}, 500, at::kLong);
   const int64_t tokens = o.latent[0] * (o.latent[1] / 2) * (o.latent[2] / 2);
-  return {.line = {{"bench", "wan"},
-                   {"model", "Wan2.1-T2V-1.3B"},
-                   {"layers", o.layers},
-                   {"latent", o.latent},
-                   {"batch", o.batch},
-                   {"text_tokens", o.text_tokens}},
+  return {.line = video_line("wan", "Wan2.1-T2V-1.3B", o),
           .forward = [model, in](const Run& run) { model->forward(run, in); },
           .params = &model->params(),
           .flops = models::wan::wan_flops(config, o.latent[0], o.latent[1], o.latent[2], o.text_tokens, o.batch),
