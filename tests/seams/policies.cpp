@@ -3,31 +3,11 @@
 #include <algorithm>
 #include <set>
 
+#include "kinora/cache/branches.h"
+
 namespace kinora::seams {
 
-std::vector<Branch> branches_of(const Run& run) {
-  return run.rows.empty() ? std::vector<Branch>{Branch::cond} : std::vector<Branch>(run.rows.begin(), run.rows.end());
-}
-
-std::vector<Streams> split_groups(const Streams& streams, size_t groups) {
-  std::vector<Streams> out(groups);
-  for (const Tensor& t : streams) {
-    const auto rows = t.size(0) / static_cast<int64_t>(groups);
-    for (size_t g = 0; g < groups; ++g) out[g].push_back(t.narrow(0, static_cast<int64_t>(g) * rows, rows));
-  }
-  return out;
-}
-
-Streams join_groups(const std::vector<Streams>& groups) {
-  if (groups.size() == 1) return groups[0];
-  Streams out;
-  for (size_t s = 0; s < groups[0].size(); ++s) {
-    std::vector<Tensor> parts;
-    for (const Streams& g : groups) parts.push_back(g[s]);
-    out.push_back(at::cat(parts));
-  }
-  return out;
-}
+using cache::branches_of, cache::join_branches, cache::split_branches;
 
 std::map<Kind, PabRule> usual_rules() {
   return {{Kind::spatial, {.range = 2}},
@@ -60,13 +40,13 @@ Streams Pab::reuse(const SiteKey& key, const Run& run) {
     groups.push_back(find(key, b)->streams);
     oldest = std::max(oldest, run.step.call - find(key, b)->call);
   }
-  return join_groups(groups);
+  return join_branches(groups);
 }
 
 void Pab::keep(const SiteKey& key, const Run& run, const Streams& streams) {
   log[std::string(key.path)] += 'C';
   const auto branches = branches_of(run);
-  const auto groups = split_groups(streams, branches.size());
+  const auto groups = split_branches(streams, branches.size());
   for (size_t g = 0; g < branches.size(); ++g) kept_[{std::string(key.path), branches[g]}] = {groups[g], run.step.call};
 }
 
@@ -89,7 +69,7 @@ size_t Pab::bytes() const {
 
 double FirstBlockCache::changed(const Run& run, const Stack& blocks, const Tensor& residual) const {
   const auto branches = branches_of(run);
-  const auto groups = split_groups({residual}, branches.size());
+  const auto groups = split_branches({residual}, branches.size());
   std::vector<Tensor> sums;  // per group |r - r_prev|, |r_prev|
   for (size_t g = 0; g < branches.size(); ++g) {
     const auto own = [&](const Tensor& t) { return cuts_padding ? run.layout->own(t, blocks.extent) : t; };
@@ -116,7 +96,7 @@ Streams FirstBlockCache::stack(const Run& run, const Stack& blocks, Streams stre
     log += 'R';
     std::vector<Streams> tails;
     for (const Branch b : branches) tails.push_back(kept_.at(b).tail);
-    const Streams tail = join_groups(tails);
+    const Streams tail = join_branches(tails);
     for (size_t s = 0; s < first.size(); ++s) out.push_back(first[s] + tail[s]);
     return out;
   }
@@ -124,7 +104,7 @@ Streams FirstBlockCache::stack(const Run& run, const Stack& blocks, Streams stre
   out = run_blocks(run, blocks, 1, blocks.blocks, first);
   Streams tail;
   for (size_t s = 0; s < first.size(); ++s) tail.push_back(out[s] - first[s]);
-  const auto tails = split_groups(tail, branches.size()), residuals = split_groups({residual}, branches.size());
+  const auto tails = split_branches(tail, branches.size()), residuals = split_branches({residual}, branches.size());
   for (size_t g = 0; g < branches.size(); ++g) kept_[branches[g]] = {residuals[g][0], tails[g]};
   return out;
 }

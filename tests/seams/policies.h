@@ -11,12 +11,6 @@
 
 namespace kinora::seams {
 
-/// Guidance branches of a batch, in the order of its row groups.
-std::vector<Branch> branches_of(const Run& run);
-/// Dimension 0 of every stream in as many equal parts.
-std::vector<Streams> split_groups(const Streams& streams, size_t groups);
-Streams join_groups(const std::vector<Streams>& groups);
-
 struct PabRule {
   int range = 2;                 ///< one computation, then at most range - 1 reuses
   double low = 100, high = 800;  ///< timesteps strictly between may reuse

@@ -37,19 +37,19 @@ class DualBlock final : public Method {
     const auto kept = store_.find(kResidual, rows);
     Count& count = counts_[rows];
     Decision decision{.call = run.step.call, .timestep = run.step.timestep, .what = "blocks", .path = blocks.path};
-    if (kept) decision.change = relative_change(run, blocks.extent, residual, kept->streams[0]);
+    if (kept) decision.change = relative_change(run, blocks.extent, residual, kept->at(0));
     const auto below = [](int64_t value, int64_t most) { return most < 0 || value < most; };
     decision.reused = kept && run.step.call >= settings_.warmup && below(count.cached, settings_.most_cached) &&
                       below(count.in_a_row, settings_.most_in_a_row) && decision.change < settings_.threshold;
     note(decision);
     Streams middle;
     if (decision.reused) {
-      middle = add(head, store_.find(kMiddle, rows)->streams);
+      middle = add(head, *store_.find(kMiddle, rows));
       ++count.cached, ++count.in_a_row;
     } else {
       middle = run_blocks(run, blocks, first, middle_end, head);
-      store_.put(kResidual, rows, {residual}, run.step.call);
-      store_.put(kMiddle, rows, subtract(middle, head), run.step.call);
+      store_.put(kResidual, rows, {residual});
+      store_.put(kMiddle, rows, subtract(middle, head));
       count.in_a_row = 0;
     }
     return run_blocks(run, blocks, middle_end, blocks.blocks, std::move(middle));

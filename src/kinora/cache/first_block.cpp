@@ -25,13 +25,13 @@ class FirstBlock final : public Method {
     const Tensor residual = first[0] - streams[0];
     const auto kept = store_.find(kResidual, rows);
     Decision decision{.call = run.step.call, .timestep = run.step.timestep, .what = "blocks", .path = blocks.path};
-    if (kept) decision.change = relative_change(run, blocks.extent, residual, kept->streams[0]);
+    if (kept) decision.change = relative_change(run, blocks.extent, residual, kept->at(0));
     decision.reused = kept && decision.change <= threshold_;
     note(decision);
-    if (decision.reused) return add(first, store_.find(kTail, rows)->streams);
+    if (decision.reused) return add(first, *store_.find(kTail, rows));
     Streams out = run_blocks(run, blocks, 1, blocks.blocks, first);
-    store_.put(kResidual, rows, {residual}, run.step.call);
-    store_.put(kTail, rows, subtract(out, first), run.step.call);
+    store_.put(kResidual, rows, {residual});
+    store_.put(kTail, rows, subtract(out, first));
     return out;
   }
 

@@ -41,10 +41,10 @@ class Mag final : public Method {
       decision.reused = residual && drift.error <= settings_.threshold && drift.skips <= settings_.most_skips;
     }
     note(decision);
-    if (decision.reused) return add(streams, residual->streams);
+    if (decision.reused) return add(streams, *residual);
     drift = {};
     Streams out = run_blocks(run, blocks, 0, blocks.blocks, streams);
-    store_.put(kResidual, rows, subtract(out, streams), run.step.call);
+    store_.put(kResidual, rows, subtract(out, streams));
     return out;
   }
 

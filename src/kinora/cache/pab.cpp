@@ -118,52 +118,40 @@ PabMlpDecision Pab::decide_mlp(const SiteKey& key, const Step& step) const {
                                         : pab_mlp(windows->second, number, step.timestep, step.schedule);
 }
 
-int64_t Pab::count_of(const SiteKey& key, const Step& step) const {
-  if (settings_.shares_branches) {
-    const auto visits = visits_.find(key.path);
-    return visits == visits_.end() ? 0 : visits->second;
-  }
-  return settings_.wrap > 0 ? step.call % settings_.wrap : step.call;
-}
-
-std::vector<Branch> Pab::rows_of(const Run& run) const {
-  return settings_.shares_branches ? std::vector<Branch>{Branch::cond} : branches_of(run);
-}
+int64_t Pab::count_of(const Step& step) const { return settings_.wrap > 0 ? step.call % settings_.wrap : step.call; }
 
 bool Pab::reuses(const SiteKey& key, const Run& run) const {
   const PabRule* rule = rule_of(key);
-  const bool due = rule ? pab_repeats(*rule, count_of(key, run.step), run.step.timestep)
+  const bool due = rule ? pab_repeats(*rule, count_of(run.step), run.step.timestep)
                         : decide_mlp(key, run.step).action == PabMlpAction::repeat;
-  return due && store_.has(key.path, rows_of(run));
+  return due && store_.has(key.path, branches_of(run));
 }
 
 Streams Pab::reuse(const SiteKey& key, const Run& run) {
-  Streams streams = store_.find(key.path, rows_of(run))->streams;
-  if (decide_mlp(key, run.step).is_last) store_.drop(key.path, rows_of(run));
+  Streams streams = store_.find(key.path, branches_of(run)).value();
+  if (decide_mlp(key, run.step).is_last) store_.drop(key.path, branches_of(run));
   return streams;
 }
 
 bool Pab::keeps(const SiteKey& key, const Run& run) const {
   const PabRule* rule = rule_of(key);
   if (!rule) return decide_mlp(key, run.step).action == PabMlpAction::store;
-  if (settings_.shares_branches) return true;
   // Of use only where the next call repeats it.
   const auto next = static_cast<size_t>(run.step.call) + 1;
   if (next >= run.step.schedule.size()) return false;
   Step step = run.step;
   ++step.call;
-  return pab_repeats(*rule, count_of(key, step), run.step.schedule[next]);
+  return pab_repeats(*rule, count_of(step), run.step.schedule[next]);
 }
 
 void Pab::keep(const SiteKey& key, const Run& run, const Streams& streams) {
-  store_.put(key.path, rows_of(run), streams, run.step.call);
+  store_.put(key.path, branches_of(run), streams);
 }
 
 void Pab::ran(const SiteKey& key, const Run& run, bool reused) {
   const auto rule = settings_.attention.find(key.kind);
   if (key.point != (rule == settings_.attention.end() ? Point::residual : rule->second.point)) return;
-  if (settings_.shares_branches) ++visits_[std::string(key.path)];
-  if (rule_of(key) && reused && !settings_.shares_branches && !keeps(key, run)) store_.drop(key.path, rows_of(run));
+  if (rule_of(key) && reused && !keeps(key, run)) store_.drop(key.path, branches_of(run));
   note_site(key, run, reused);
 }
 
@@ -174,7 +162,7 @@ int64_t Pab::most_kept_values() const {
     Step step{.call = static_cast<int>(call), .timestep = schedule[call], .schedule = schedule};
     int64_t kept = 0;  // for this call
     for (const auto& [kind, rule] : settings_.attention) {
-      if (pab_repeats(rule, count_of({{}, 0, kind, rule.point}, step), step.timestep)) kept += context_.sites_of(kind);
+      if (pab_repeats(rule, count_of(step), step.timestep)) kept += context_.sites_of(kind);
     }
     for (const auto& [list, windows] : settings_.mlp) {
       std::set<int64_t> blocks;

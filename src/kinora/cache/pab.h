@@ -35,9 +35,6 @@ struct PabSettings {
   std::map<Kind, PabRule> attention;                                  ///< kinds that are not here are always computed
   std::map<std::string, std::vector<PabMlpWindow>, std::less<>> mlp;  ///< by the list of blocks: "spatial_blocks"
   int64_t wrap = 0;  ///< calls after which counting begins anew (the steps: PNDM makes more calls); 0: never
-  /// diffusers keeps one state for cond and uncond where they are calls of their own, and counts both: a defect, and here for
-  /// parity alone.
-  bool shares_branches = false;
 };
 
 /// Whether the count-th call at a site (from 0) repeats.
@@ -77,13 +74,11 @@ class Pab final : public Method {
  private:
   const PabRule* rule_of(const SiteKey& key) const;
   PabMlpDecision decide_mlp(const SiteKey& key, const Step& step) const;
-  int64_t count_of(const SiteKey& key, const Step& step) const;
-  std::vector<Branch> rows_of(const Run& run) const;
+  int64_t count_of(const Step& step) const;
 
   PabSettings settings_;
   Context context_;
   Store store_;
-  std::map<std::string, int64_t, std::less<>> visits_;  // where branches share a state
 };
 
 }  // namespace kinora::cache

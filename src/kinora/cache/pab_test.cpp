@@ -43,10 +43,19 @@ struct Toy {
   std::map<std::string, std::vector<int>> given;  // the call whose value each call got
 };
 
+const Context kContext{.model = "STDiT3",
+                       .sites = {{Kind::spatial, 6}, {Kind::temporal, 6}, {Kind::cross, 12}, {Kind::mlp, 12}},
+                       .schedule = kOpenSora,
+                       .steps = 30};
+
 TEST(Pab, DecidesAsTheGoldenStringsSay) {
-  const auto method = make_method("pab", {.model = "STDiT3", .schedule = kOpenSora, .steps = 30});
+  const auto method = make_method("pab", kContext);
   Toy toy(*method);
-  for (int call = 0; call < 30; ++call) toy.step(call, kOpenSora);
+  uint64_t most_bytes = 0;
+  for (int call = 0; call < 30; ++call) {
+    toy.step(call, kOpenSora);
+    most_bytes = std::max(most_bytes, method->kept_bytes());
+  }
   EXPECT_EQ(toy.letters["spatial_blocks.3.attn"], "CCCCCCCCCRCRCRCRCRCRCRCRCRCCCC");
   EXPECT_EQ(toy.letters["temporal_blocks.0.attn"], "CCCCCCCCCRRRCRRRCRRRCRRRCRCCCC");
   EXPECT_EQ(toy.letters["spatial_blocks.5.cross_attn"], "CCCCCCCCCRRRCRRRRRCRRRRRCRCCCC");
@@ -60,6 +69,8 @@ TEST(Pab, DecidesAsTheGoldenStringsSay) {
   EXPECT_EQ(method->hits().at("temporal").reused, 13 * 6);
   EXPECT_EQ(method->hits().at("cross").computed, 16 * 12);
   EXPECT_EQ(method->hits().at("mlp").reused, 6 * 10);
+  constexpr uint64_t kValueBytes = 2 * sizeof(float);  // a number for each branch
+  EXPECT_EQ(most_bytes, kValueBytes * static_cast<uint64_t>(method->most_kept_values())) << "what the estimate counts";
   EXPECT_EQ(method->kept_bytes(), 0u) << "what no later call repeats is freed";
 }
 

@@ -13,16 +13,11 @@ namespace kinora::cache {
 
 class Store {
  public:
-  struct Kept {
-    Streams streams;
-    int call = 0;  ///< at which the oldest of its branches was computed
-  };
-
   /// Replaces what was kept of these branches at this site. The memory counts as MemoryKind::caches from here on.
-  void put(std::string_view site, const std::vector<Branch>& rows, Streams streams, int call);
+  void put(std::string_view site, const std::vector<Branch>& rows, Streams streams);
   /// In the order of `rows`; nothing unless every branch is there. What was put for the same rows comes back as it is,
   /// without a copy.
-  std::optional<Kept> find(std::string_view site, const std::vector<Branch>& rows) const;
+  std::optional<Streams> find(std::string_view site, const std::vector<Branch>& rows) const;
   bool has(std::string_view site, const std::vector<Branch>& rows) const;
   /// Frees what is kept of these branches.
   void drop(std::string_view site, const std::vector<Branch>& rows);
@@ -33,7 +28,7 @@ class Store {
  private:
   struct Entry {
     std::vector<Branch> rows;
-    Kept kept;
+    Streams streams;
   };
   using Entries = std::vector<Entry>;
   static Entries without(const Entries& entries, const std::vector<Branch>& rows);

@@ -15,41 +15,38 @@ TEST(Store, GivesBackWhatWasPutWithoutACopy) {
   Store store;
   EXPECT_FALSE(store.find("a", kCond));
   const Tensor value = rows(1, 2);
-  store.put("a", kBoth, {value}, 3);
+  store.put("a", kBoth, {value});
   const auto kept = store.find("a", kBoth);
   ASSERT_TRUE(kept);
-  EXPECT_TRUE(kept->streams[0].is_same(value));
-  EXPECT_EQ(kept->call, 3);
+  EXPECT_TRUE(kept->at(0).is_same(value));
   EXPECT_FALSE(store.has("b", kBoth));
   EXPECT_EQ(store.bytes(), 2 * sizeof(double));
 }
 
 TEST(Store, KeepsBranchesApartInWhateverCallsTheyCome) {
   Store store;
-  store.put("a", kBoth, {rows(1, 2)}, 0);
-  EXPECT_EQ(store.find("a", kUncond)->streams[0].item<double>(), 2);
-  EXPECT_TRUE(store.find("a", {Branch::uncond, Branch::cond})->streams[0].equal(rows(2, 1)));
+  store.put("a", kBoth, {rows(1, 2)});
+  EXPECT_EQ(store.find("a", kUncond)->at(0).item<double>(), 2);
+  EXPECT_TRUE(store.find("a", {Branch::uncond, Branch::cond})->at(0).equal(rows(2, 1)));
 
-  store.put("a", kCond, {at::full({1}, 5.0, at::kDouble)}, 4);  // guidance skipped: the other stays
+  store.put("a", kCond, {at::full({1}, 5.0, at::kDouble)});  // guidance skipped: the other stays
   const auto both = store.find("a", kBoth);
   ASSERT_TRUE(both);
-  EXPECT_TRUE(both->streams[0].equal(rows(5, 2)));
-  EXPECT_EQ(both->call, 0) << "as old as the older";
-  EXPECT_EQ(store.find("a", kCond)->call, 4);
+  EXPECT_TRUE(both->at(0).equal(rows(5, 2)));
 
   store.drop("a", kCond);
   EXPECT_FALSE(store.has("a", kBoth));
-  EXPECT_EQ(store.find("a", kUncond)->streams[0].item<double>(), 2);
+  EXPECT_EQ(store.find("a", kUncond)->at(0).item<double>(), 2);
   store.drop("a", kUncond);
   EXPECT_EQ(store.bytes(), 0u);
 }
 
 TEST(Store, SplitsEveryStream) {
   Store store;
-  store.put("a", kBoth, {rows(1, 2), rows(3, 4)}, 0);
+  store.put("a", kBoth, {rows(1, 2), rows(3, 4)});
   const auto cond = store.find("a", kCond);
-  ASSERT_EQ(cond->streams.size(), 2u);
-  EXPECT_EQ(cond->streams[1].item<double>(), 3);
+  ASSERT_EQ(cond->size(), 2u);
+  EXPECT_EQ(cond->at(1).item<double>(), 3);
 }
 
 }  // namespace

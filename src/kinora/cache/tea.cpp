@@ -47,17 +47,17 @@ class Tea final : public Method {
     const auto before = store_.find(kIndicator, rows), residual = store_.find(kResidual, rows);
     Decision decision{.call = run.step.call, .timestep = run.step.timestep, .what = "blocks", .path = blocks.path};
     if (before) {
-      decision.change = relative_change(run, blocks.extent, indicator, before->streams[0]);
+      decision.change = relative_change(run, blocks.extent, indicator, before->at(0));
       sum += expected(decision.change);
     }
     const bool is_end = run.step.call == 0 || run.step.call == run.step.calls - 1;
     decision.reused = !is_end && residual && threshold_ > 0 && sum < threshold_;
     note(decision);
-    store_.put(kIndicator, rows, {indicator}, run.step.call);
-    if (decision.reused) return add(streams, residual->streams);
+    store_.put(kIndicator, rows, {indicator});
+    if (decision.reused) return add(streams, *residual);
     sum = 0;
     Streams out = run_blocks(run, blocks, 0, blocks.blocks, streams);
-    store_.put(kResidual, rows, subtract(out, streams), run.step.call);
+    store_.put(kResidual, rows, subtract(out, streams));
     return out;
   }
 
