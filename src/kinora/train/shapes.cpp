@@ -223,6 +223,7 @@ ShapesConfig ShapesConfig::from_json(const Json& json, const std::string& what) 
   c.picture_steps = denoiser.int_or("picture_steps", c.picture_steps, 0);
   c.picture_every = denoiser.int_or("picture_every", c.picture_every, 0);
   c.given_every = denoiser.int_or("given_every", c.given_every, 0);
+  if (denoiser.has("pairs")) c.pairs = number_within(denoiser, "pairs", 0, 0, 1);
   c.picture_batch = denoiser.int_or("picture_batch", c.denoiser.batch, 1, kMostClips);
   if (c.picture_batch % c.denoiser.parts != 0)
     throw DataError(concat(denoiser.what(), ": a \"picture_batch\" of ", c.picture_batch, " cannot be split into ",

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <functional>
 #include <iosfwd>
+#include <optional>
 #include <stop_token>
 #include <string>
 
@@ -47,11 +48,12 @@ struct ShapesConfig {
   int64_t temporal_clips = 400;  ///< distinct clips that the temporal stage sees
   double gate = 0.97;            ///< share of right attributes that the judge must read on reconstructions
   int64_t gate_clips = 48;
-  int64_t latents = 8000;     ///< clips encoded for the denoiser
-  int64_t picture_steps = 0;  ///< first steps of the denoiser on single latent frames: shape and colour are all there
-  int64_t picture_every = 0;  ///< later every n-th step is on single frames, too; 0: none
-  int64_t picture_batch = 0;  ///< frames in such a step, each of a clip of its own; a frame costs a clip's share
-  int64_t given_every = 0;    ///< every n-th step on clips is given some latent frames clean; 0: none
+  int64_t latents = 8000;       ///< clips encoded for the denoiser
+  int64_t picture_steps = 0;    ///< first steps of the denoiser on single latent frames: shape and colour are all there
+  int64_t picture_every = 0;    ///< later every n-th step is on single frames, too; 0: none
+  int64_t picture_batch = 0;    ///< frames in such a step, each of a clip of its own; a frame costs a clip's share
+  int64_t given_every = 0;      ///< every n-th step on clips is given some latent frames clean; 0: none
+  std::optional<double> pairs;  ///< share of a step's clips that show two objects; the world's where it is not set
   TimeDraw times;
   double text_lr_factor = 0.3;  ///< of the denoiser's rate, for the text encoder
   Json defaults;                ///< what `generate` uses when it is not told otherwise; written into model_index.json

@@ -48,6 +48,37 @@ Tensor draw_given(int64_t batch, int64_t frames, at::Generator& generator) {
   return is_free;
 }
 
+/// The scenes that the latents show, and which of them a step draws.
+class Clips {
+ public:
+  Clips(const ShapesConfig& config, int64_t count) : pairs_(config.pairs) {
+    std::vector<int64_t> singles, pairs;
+    for (int64_t i = 0; i < count; ++i) {
+      scenes_.push_back(world::sample_scene(config.world, kLatentSeed, static_cast<uint64_t>(i), world::Split::train));
+      (scenes_.back().objects.size() > 1 ? pairs : singles).push_back(i);
+    }
+    singles_ = at::tensor(singles, at::kLong);
+    pair_clips_ = at::tensor(pairs, at::kLong);
+    if (singles.empty() || pairs.empty()) pairs_.reset();  // there is nothing to choose between
+  }
+
+  const world::Scene& scene(int64_t index) const { return scenes_[static_cast<size_t>(index)]; }
+
+  /// [B] indices.
+  Tensor draw(int64_t batch, at::Generator& generator) const {
+    const auto of = [&](int64_t count) { return at::randint(0, count, {batch}, generator, at::kLong); };
+    if (!pairs_) return of(static_cast<int64_t>(scenes_.size()));
+    const Tensor single = singles_.index_select(0, of(singles_.size(0)));
+    const Tensor pair = pair_clips_.index_select(0, of(pair_clips_.size(0)));
+    return at::where(at::rand({batch}, generator).lt(*pairs_), pair, single);
+  }
+
+ private:
+  std::optional<double> pairs_;
+  std::vector<world::Scene> scenes_;
+  Tensor singles_, pair_clips_;
+};
+
 bool is_block_matrix(const Param& p) {
   return p.name.find("blocks.") != std::string::npos && p.name.ends_with(".weight") && p.shape.size() == 2;
 }
@@ -72,6 +103,7 @@ TrainedDenoiser train_denoiser(const ShapesContext& context, const models::Video
   const ShapesConfig& config = context.config;
   const ShapesOptions& options = context.options;
   const Tensor latents = encode_clips(context, vae, vae_weights);
+  const Clips clips(config, latents.size(0));
   const auto tokenizer_json = world::tokenizer_json(config.world);
   const text::Tokenizer tokenizer(text::parse_tokenizer_json(tokenizer_json, "tokenizer.json"));
 
@@ -100,14 +132,12 @@ TrainedDenoiser train_denoiser(const ShapesContext& context, const models::Video
         part.step < config.picture_steps || (config.picture_every > 0 && part.step % config.picture_every == 0);
     const int64_t batch = pictures ? config.picture_batch / stage.parts : part.batch;
     at::Generator& generator = part.generator;
-    const Tensor which = at::randint(0, latents.size(0), {batch}, generator, at::kLong);
+    const Tensor which = clips.draw(batch, generator);
     std::vector<std::string> captions;
     for (int64_t b = 0; b < batch; ++b) {
-      const auto index = static_cast<uint64_t>(which[b].item<int64_t>());
       const auto phrasing =
           static_cast<uint64_t>(at::randint(0, int64_t{1} << 40, {1}, generator, at::kLong).item<int64_t>());
-      captions.push_back(
-          world::caption(world::sample_scene(config.world, kLatentSeed, index, world::Split::train), phrasing));
+      captions.push_back(world::caption(clips.scene(which[b].item<int64_t>()), phrasing));
     }
     const Tokens tokens = tokenize(tokenizer, captions, max_tokens);
     const Run text_run{.weights = &text_trainable.weights(part.index)};
