@@ -6,6 +6,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/cache/branches.h"
+#include "kinora/cache/calibration.h"
 #include "kinora/cache/change.h"
 #include "kinora/cache/methods.h"
 #include "kinora/cache/store.h"
@@ -79,7 +80,9 @@ std::unique_ptr<Method> make_mag(const JsonObject& settings, const Context& cont
   s.most_skips = settings.int_or("skips", s.most_skips, 0, kMostSteps);
   s.retention = settings.number_or("retention", s.retention);
   // In float32, as the reference holds them: thresholds are met to the last bit.
-  for (const double ratio : settings.numbers_or("ratios", {})) s.ratios.push_back(static_cast<float>(ratio));
+  const CalibratedRun* measured = context.calibration ? context.calibration->nearest(context.steps) : nullptr;
+  const auto known = measured ? measured->ratios : std::vector<double>();
+  for (const double ratio : settings.numbers_or("ratios", known)) s.ratios.push_back(static_cast<float>(ratio));
   if (!(s.retention >= 0 && s.retention <= 1)) throw UsageError("MagCache: retention must be 0 to 1");
   if (s.ratios.empty())
     throw UsageError(concat("MagCache has no ratios for ", context.model), "kinora calibrate measures them");

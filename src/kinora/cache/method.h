@@ -72,6 +72,8 @@ class CachedDenoiser final : public Denoiser {
   Method& method_;
 };
 
+struct Calibration;
+
 /// What a method is for.
 struct Context {
   std::string model;              ///< class: "STDiT3", "CogVideoXTransformer3DModel", ...
@@ -79,6 +81,9 @@ struct Context {
   std::vector<double> schedule;   ///< the timestep of each call
   int64_t steps = 0;              ///< that were asked for; PNDM makes more calls
   bool is_stochastic = false;     ///< the sampler draws noise at each step
+  double guidance_scale = 1;
+  std::vector<double> influence;             ///< diffusion/influence.h; empty where it is not known
+  const Calibration* calibration = nullptr;  ///< of the model, or none; outlives the making alone
   int64_t sites_of(Kind kind) const;
 };
 

@@ -5,6 +5,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/cache/branches.h"
+#include "kinora/cache/calibration.h"
 #include "kinora/cache/change.h"
 #include "kinora/cache/methods.h"
 #include "kinora/cache/store.h"
@@ -88,11 +89,14 @@ std::unique_ptr<Method> make_tea(const JsonObject& settings, const Context& cont
   for (const ModelRow& row : model_rows()) {
     if (context.model == row.model) probe = row.probe, coefficients = row.coefficients;
   }
+  if (const CalibratedRun* run = context.calibration ? context.calibration->nearest(context.steps) : nullptr;
+      run && !run->coefficients.empty())
+    probe = "modulated_input", coefficients = run->coefficients;
   coefficients = settings.numbers_or("coefficients", coefficients);
   probe = settings.string_or("probe", probe);
   if (coefficients.empty() || coefficients.size() > 9)
     throw UsageError(concat("TeaCache has no coefficients for ", context.model),
-                     "give them: tea:coefficients=A+B+C+D+E");
+                     "kinora calibrate measures them; or give them: tea:coefficients=A+B+C+D+E");
   return std::make_unique<Tea>(threshold, std::move(probe), std::move(coefficients));
 }
 

@@ -1,11 +1,20 @@
 #include "kinora/cli/cache_report.h"
 
 #include <cmath>
+#include <iomanip>
+#include <sstream>
 
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
 
 namespace kinora::cli {
+
+std::string expectation_of(const video::Plan& plan) {
+  std::ostringstream out;
+  out << std::fixed << std::setprecision(2) << "cache " << plan.expected->cache << ": in the calibration "
+      << plan.expected->speed << " times as fast to denoise, " << plan.expected->psnr << " dB from the plain clips";
+  return out.str();
+}
 
 CacheReport::CacheReport(std::string name, const std::filesystem::path& trace) : name_(std::move(name)) {
   if (trace.empty()) return;

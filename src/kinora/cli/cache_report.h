@@ -12,6 +12,9 @@
 
 namespace kinora::cli {
 
+/// What a calibration says of the cache that it chose for the plan: "planned:calls=14 was 3.76 times as fast ...".
+std::string expectation_of(const video::Plan& plan);
+
 class CacheReport {
  public:
   /// `name`: what --cache said. trace: a file of JSON lines, or empty; it appears when the run has ended. Throws

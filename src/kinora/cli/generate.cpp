@@ -10,6 +10,7 @@
 #include "kinora/base/log.h"
 #include "kinora/base/memory.h"
 #include "kinora/base/utf8.h"
+#include "kinora/cli/cache_check.h"
 #include "kinora/cli/cache_report.h"
 #include "kinora/cli/clip_writer.h"
 #include "kinora/cli/command.h"
@@ -36,7 +37,7 @@ struct Options {
   std::optional<double> aesthetic, motion;
   std::optional<std::string> camera;
   int64_t threads = 0, preview = 0;
-  bool json = false, resume = false, keep_preview = false;
+  bool json = false, resume = false, keep_preview = false, check = false;
 };
 
 video::Request complete(Options& o) {
@@ -163,6 +164,7 @@ struct Run {
   const video::Plan& plan;
   const fs::path& output;
   CacheReport& cache;
+  RunRecord* record;  ///< null: nobody will compare
 };
 
 /// Makes and writes the clips. `jobs` is kept up to date as it goes.
@@ -197,6 +199,7 @@ void make_clips(const Run& run, video::Job job, video::JobFile& jobs) {
     hooks.on_preview = [&](const std::vector<media::Frames>& clips, int64_t, int, int) { preview.show(clips); };
   }
   run.cache.attach(hooks);
+  if (run.record) run.record->attach(hooks);
   run.pipeline.generate(run.plan, hooks, std::move(job));
   if (run.context.cancel.stop_requested()) throw CancelledError();
   writer.finish();
@@ -234,13 +237,17 @@ int generate(Options& o, Context& context) {
   const auto [height, width] = pipeline.frame_size(plan);
   media::check_output_size(output, plan.total_frames(), height, width);
 
+  if (o.check && plan.cache == "none")
+    throw UsageError("--check compares with the run without a cache, and there is none", "add --cache auto");
+  if (plan.expected) log_info(expectation_of(plan));
   CacheReport cache(plan.cache, o.trace);
+  RunRecord record;
   // Latents that are decoded from where a run left them go when the clip is whole, as if that run had ended well.
   const bool has_own_job = !only_decodes || fs::path(o.from_latents) == job_path;
   video::JobFile jobs(has_own_job ? job_path : fs::path(), cadence);
   if (!job.latents.empty()) jobs.begin_with(job);
   try {
-    make_clips({o, context, pipeline, plan, output, cache}, std::move(job), jobs);
+    make_clips({o, context, pipeline, plan, output, cache, o.check ? &record : nullptr}, std::move(job), jobs);
   } catch (const Error& error) {
     const std::string next = way_on(o, jobs);
     if (next.empty()) throw;
@@ -251,6 +258,11 @@ int generate(Options& o, Context& context) {
   }
 
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  std::vector<Json> checked;
+  if (o.check) {
+    request.seed = plan.seed;
+    checked = check_cache(pipeline, request, record, context.cancel);
+  }
   for (size_t i = 0; i < plan.prompts.size(); ++i) {
     const fs::path file = file_of(output, static_cast<int64_t>(i), plan.prompts.size());
     if (!o.json) {
@@ -272,6 +284,7 @@ int generate(Options& o, Context& context) {
                 {"peak_resident_bytes", peak_resident_bytes()},
                 {"peak_counted_bytes", context.ledger.peak_total()}};
     if (plan.cache != "none") row["cache"] = cache.json();
+    if (o.check) row["check"] = checked[i];
     print_json(row);
   }
   return 0;
@@ -321,6 +334,9 @@ void add_generate(CLI::App& app, Action& action) {
       ->check(CLI::Range(1, 1'000'000));
   c->add_flag("--keep-preview", o->keep_preview, "keep it when the clip is whole");
   c->add_option("--trace", o->trace, "file for what the cache decided: a JSON line for each decision");
+  auto* check =
+      c->add_flag("--check", o->check, "make the same without the cache, too, and tell how near and fast it was");
+  check->excludes("--resume")->excludes("--from-latents");
   add_threads(*c, o->threads);
   c->add_flag("--json", o->json, "print one JSON line for each clip");
   c->callback([o, &action] { action = [o](Context& context) { return generate(*o, context); }; });

@@ -118,6 +118,7 @@ int main(int argc, char** argv) {
   Action action;
   add_generate(app, action);
   add_plan(app, action);
+  add_calibrate(app, action);
   add_eval(app, action);
   add_inspect(app, action);
   add_doctor(app, action);

@@ -10,6 +10,7 @@
 #include "kinora/base/error.h"
 #include "kinora/base/memory.h"
 #include "kinora/base/utf8.h"
+#include "kinora/cli/cache_report.h"
 #include "kinora/cli/command.h"
 #include "kinora/cli/model_options.h"
 #include "kinora/cli/request_options.h"
@@ -118,6 +119,9 @@ void print_as_json(const video::Pipeline& pipeline, const Options& o, const Fore
               {"rows_per_call", f.rows},
               {"model_calls", f.calls},
               {"flops_per_call", f.call_flops},
+              {"cache", f.plan.cache},
+              {"expected",
+               f.plan.expected ? Json{{"speed", f.plan.expected->speed}, {"psnr", f.plan.expected->psnr}} : Json()},
               {"stages", stages},
               {"output_bytes", f.memory.output},
               {"one_by_one", f.plan.one_by_one},
@@ -143,7 +147,9 @@ void print_as_text(const video::Pipeline& pipeline, const Options& o, const Fore
   line("work") << f.plan.steps << (f.plan.steps == 1 ? " step, " : " steps, ") << f.calls << " model calls of "
                << human_flops(f.call_flops) << " (batch " << f.plan.batch
                << (f.plan.is_guided() ? ", twice for guidance), " : ", no guidance), ")
-               << human_flops(f.call_flops * static_cast<double>(f.calls)) << " in all\n\n";
+               << human_flops(f.call_flops * static_cast<double>(f.calls)) << " in all\n";
+  if (f.plan.expected) line("") << expectation_of(f.plan) << "\n";
+  std::cout << "\n";
   const auto row = [](const std::string& name, const std::string& weights, const std::string& activations,
                       const std::string& peak) {
     std::cout << std::left << std::setw(9) << name << std::right << std::setw(11) << weights << std::setw(13)

@@ -1,9 +1,28 @@
 #include "kinora/cli/request_options.h"
 
+#include <charconv>
+
+#include "kinora/base/error.h"
+#include "kinora/base/utf8.h"
 #include "kinora/cli/command.h"
 #include "kinora/video/tables.h"
 
 namespace kinora::cli {
+namespace {
+
+/// "30dB", "30 dB" or "30", as the number is written.
+std::string number_with(const std::string& text, const char* option, std::string_view unit, const char* example) {
+  std::string_view number = text;
+  if (number.ends_with(unit)) number.remove_suffix(unit.size());
+  while (number.ends_with(' ')) number.remove_suffix(1);
+  double value = 0;
+  const auto [end, failed] = std::from_chars(number.data(), number.data() + number.size(), value);
+  if (failed != std::errc() || end != number.data() + number.size() || !(value > 0) || value > 1000)
+    throw UsageError(concat(option, " cannot be ", printable(text)), concat("write it as ", example));
+  return std::string(number);
+}
+
+}  // namespace
 
 void add_request_options(CLI::App& command, RequestOptions& options) {
   video::Request& request = options.request;
@@ -26,6 +45,9 @@ void add_request_options(CLI::App& command, RequestOptions& options) {
   command.add_option("--guidance-scale", request.guidance_scale, "how strongly the prompt is followed; 1: no guidance");
   command.add_option("--cache", request.cache,
                      "what is reused between steps: pab, or none; NAME:KEY=VALUE,... sets it (docs/cache.md)");
+  command.add_option("--quality", options.quality,
+                     "take the fastest cache that keeps the clip that near to the plain one, such as 30dB");
+  command.add_option("--speed", options.speed, "take the best cache that is that much faster, such as 2x");
   command.add_option("--batch", request.batch, "clips at a time (default: what fits, at most 8)");
   command.add_option("--memory", options.memory, "most memory of the process, such as 8GB (default: what is free)");
 }
@@ -35,6 +57,16 @@ video::Request request_of(const RequestOptions& options) {
   request.prompts.insert(request.prompts.begin(), options.positional.begin(), options.positional.end());
   if (!options.frames.empty()) request.num_frames = video::num_frames_of(options.frames);
   request.memory = parse_bytes(options.memory);
+  if (!options.quality.empty() || !options.speed.empty()) {
+    if (request.cache != "none" && request.cache != "auto")
+      throw UsageError(concat("--cache ", request.cache, " leaves nothing to choose by --quality or --speed"),
+                       "leave one of them out");
+    if (!options.quality.empty() && !options.speed.empty())
+      throw UsageError("--quality and --speed at once", "leave one of them out");
+    request.cache = options.quality.empty()
+                        ? concat("auto:speed=", number_with(options.speed, "--speed", "x", "2x"))
+                        : concat("auto:quality=", number_with(options.quality, "--quality", "dB", "30dB"));
+  }
   return request;
 }
 

@@ -14,6 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kModelClass = "STDiT3";
 constexpr size_t kSampledBytes = 256;  // of each tensor, for a fingerprint
 
 uint64_t bytes_of(const Params& params, at::ScalarType dtype) {
@@ -70,6 +71,11 @@ Parts::Parts(const PipelineOptions& options, ModelFolder found)
       transformer_part(transformer.params(), folder.transformer, load_options(options, {})),
       vae_part(vae.params(), folder.vae, load_options(options, {})) {
   check_parts_fit();
+  const fs::path measured = folder.transformer / cache::kCalibrationFile;
+  std::error_code ignored;
+  if (fs::exists(measured, ignored))
+    calibration_ =
+        cache::Calibration::from_json(read_json_file(measured, {.max_bytes = kJsonTokenizerBytes}), measured.string());
   sizes = {.transformer = transformer.config(),
            .vae = vae.config(),
            .text_encoder = encoder.config(),
@@ -77,6 +83,24 @@ Parts::Parts(const PipelineOptions& options, ModelFolder found)
            .vae_bytes = bytes_of(vae.params(), dtype),
            .text_bytes = bytes_of(encoder.params(), dtype),
            .element_bytes = static_cast<uint64_t>(c10::elementSize(dtype))};
+}
+
+bool Parts::is_of_these_weights(const cache::Calibration& calibration) const {
+  return calibration.model == kModelClass && calibration.weights == transformer_part.fingerprint();
+}
+
+const cache::Calibration* Parts::calibration() const {
+  if (!calibration_) return nullptr;
+  if (is_of_these_weights(*calibration_)) return &*calibration_;
+  throw UsageError(
+      concat("'", (folder.transformer / cache::kCalibrationFile).string(), "' was measured on other weights"),
+      "kinora calibrate measures these; or remove the file");
+}
+
+void Parts::put_calibration(cache::CalibratedRun run) {
+  if (!calibration_ || !is_of_these_weights(*calibration_))
+    calibration_ = cache::Calibration{.model = kModelClass, .weights = transformer_part.fingerprint(), .runs = {}};
+  calibration_->put(std::move(run));
 }
 
 kinora::LoadOptions Parts::load_options(const PipelineOptions& options, std::vector<std::string> surplus) const {

@@ -4,6 +4,7 @@
 
 #include <optional>
 
+#include "kinora/cache/calibration.h"
 #include "kinora/models/open_sora/stdit3.h"
 #include "kinora/models/open_sora/video_vae.h"
 #include "kinora/nn/load.h"
@@ -38,6 +39,9 @@ struct Parts {
   void keep_only(const Part* kept);
   /// A warning for each text that is longer than the model reads.
   void warn_of_long_texts(const Plan& plan) const;
+  /// What caches are set by, or null. Throws UsageError for one of other weights.
+  const cache::Calibration* calibration() const;
+  void put_calibration(cache::CalibratedRun run);
 
   ModelFolder folder;
   at::ScalarType dtype;
@@ -50,6 +54,8 @@ struct Parts {
   ModelSizes sizes;
 
  private:
+  bool is_of_these_weights(const cache::Calibration& calibration) const;
+  std::optional<cache::Calibration> calibration_;
   kinora::LoadOptions load_options(const PipelineOptions& options, std::vector<std::string> surplus) const;
   void check_parts_fit() const;
 };

@@ -7,6 +7,7 @@
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
 #include "kinora/base/utf8.h"
+#include "kinora/cache/choice.h"
 #include "kinora/diffusion/schedulers.h"
 #include "kinora/video/stages.h"
 
@@ -133,6 +134,9 @@ const ModelFolder& Pipeline::folder() const { return parts_->folder; }
 const ModelSizes& Pipeline::sizes() const { return parts_->sizes; }
 at::ScalarType Pipeline::dtype() const { return parts_->dtype; }
 
+const cache::Calibration* Pipeline::calibration() const { return parts_->calibration(); }
+void Pipeline::put_calibration(cache::CalibratedRun run) { parts_->put_calibration(std::move(run)); }
+
 Plan Pipeline::plan(const Request& request) const {
   Plan plan = make_plan(request, parts_->folder.defaults, parts_->vae.downscale());
   const auto [height, width] = frame_size(plan);
@@ -144,7 +148,11 @@ Plan Pipeline::plan(const Request& request) const {
                       .width = static_cast<double>(plan.width),
                       .num_frames = plan.num_frames,
                       .dtype = parts_->dtype});
-  if (const auto cache = make_cache(plan, parts_->transformer.config())) {
+  if (cache::is_auto(plan.cache)) {
+    plan.expected = cache::choose(plan.cache, cache_context(plan, *parts_));
+    plan.cache = plan.expected->cache;
+  }
+  if (const auto cache = make_cache(plan, *parts_)) {
     plan.kept_values = cache->most_kept_values();
     if (cache->looks_at_data()) plan.batch = 1;  // a clip must not depend on its neighbours
   }

@@ -51,7 +51,8 @@ struct Hooks {
   /// Receives every decision of the plan's cache, and the cache itself behind each group of clips and pass.
   std::function<void(const cache::Decision&)> on_decision;
   std::function<void(const cache::Method&)> on_cache;
-  std::stop_token cancel;  ///< CancelledError within one step, or behind the part that is being loaded
+  cache::Method* cache = nullptr;  ///< stands in for the plan's, and outlives the run: what watches or measures
+  std::stop_token cancel;          ///< CancelledError within one step, or behind the part that is being loaded
 };
 
 struct Clip {
@@ -74,6 +75,12 @@ class Pipeline {
   const ModelFolder& folder() const;
   const ModelSizes& sizes() const;
   at::ScalarType dtype() const;
+
+  /// What caches are set by: calibration.json beside the transformer's weights, and what was put; null where there is
+  /// none. Throws UsageError for one of other weights.
+  const cache::Calibration* calibration() const;
+  /// Adds a run; a calibration of other weights is forgotten.
+  void put_calibration(cache::CalibratedRun run);
 
   /// The request with every gap filled and every limit checked, memory too; warns of prompts that are longer than the
   /// model reads. Throws UsageError, ResourceError, DataError for the scheduler's settings.

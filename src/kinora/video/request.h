@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kinora/base/json.h"
+#include "kinora/cache/calibration.h"
 #include "kinora/text/prompt.h"
 #include "kinora/video/conditioning.h"
 
@@ -77,6 +78,7 @@ struct Plan {
   double condition_edit = 0;
   Span head, tail;  ///< set by Pipeline::plan
   std::string cache = "none";
+  std::optional<cache::Measured> expected;  ///< what a calibration says of a cache that it chose
   int64_t kept_values = 0;  ///< values of a block's output that the cache keeps at most; set by Pipeline::plan
   bool keeps_clips = true, collects_frames = false;
   bool is_decode_only = false;                 ///< of a job that is denoised

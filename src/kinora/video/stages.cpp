@@ -5,6 +5,7 @@
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
 #include "kinora/cache/registry.h"
+#include "kinora/diffusion/influence.h"
 #include "kinora/media/frames_tensor.h"
 #include "kinora/tensor/random.h"
 #include "kinora/video/mask_strategy.h"
@@ -89,16 +90,23 @@ std::vector<media::Frames> preview(const Work& work, const Tensor& clean) {
 
 int64_t Work::latent_frames() const { return parts.vae.latent_size({plan.num_frames, plan.height, plan.width})[0]; }
 
-std::unique_ptr<cache::Method> make_cache(const Plan& plan, const models::STDiT3Config& model) {
+cache::Context cache_context(const Plan& plan, const Parts& parts) {
+  const int64_t depth = parts.transformer.config().depth;
   const auto schedule = plan.scheduler->timesteps();
-  return cache::make_method(plan.cache, {.model = "STDiT3",
-                                         .sites = {{Kind::spatial, model.depth},
-                                                   {Kind::temporal, model.depth},
-                                                   {Kind::cross, 2 * model.depth},
-                                                   {Kind::mlp, 2 * model.depth}},
-                                         .schedule = {schedule.begin(), schedule.end()},
-                                         .steps = plan.steps,
-                                         .is_stochastic = plan.scheduler->is_stochastic()});
+  const bool is_stochastic = plan.scheduler->is_stochastic();
+  return {.model = "STDiT3",
+          .sites = {{Kind::spatial, depth}, {Kind::temporal, depth}, {Kind::cross, 2 * depth}, {Kind::mlp, 2 * depth}},
+          .schedule = {schedule.begin(), schedule.end()},
+          .steps = plan.steps,
+          .is_stochastic = is_stochastic,
+          .guidance_scale = plan.guidance_scale,
+          .influence = is_stochastic ? std::vector<double>() : influence_of(*plan.scheduler),
+          .calibration = parts.calibration()};
+}
+
+std::unique_ptr<cache::Method> make_cache(const Plan& plan, const Parts& parts) {
+  if (plan.cache == "none") return nullptr;
+  return cache::make_method(plan.cache, cache_context(plan, parts));
 }
 
 Features encode_texts(const Work& work) {
@@ -160,10 +168,11 @@ void denoise(const Work& work, const Conditions& conditions, const Features& fea
   const ClipShape clip{.height = rounded(static_cast<double>(plan.height), parts.dtype),
                        .width = rounded(static_cast<double>(plan.width), parts.dtype),
                        .fps = rounded(plan.model_fps(), parts.dtype)};
-  const auto cache = make_cache(plan, parts.transformer.config());
+  const auto planned = hooks.cache ? nullptr : make_cache(plan, parts);
+  cache::Method* const cache = hooks.cache ? hooks.cache : planned.get();
   if (cache) {
     if (goes_on) log_warn("what the cache kept is not part of a job: the steps behind the resume may differ a little");
-    run.policy = cache.get();
+    run.policy = cache;
     cache->on_decision = hooks.on_decision;
   }
   STDiT3Denoiser model(parts.transformer, run, std::move(cond), std::move(uncond), clip);

@@ -23,8 +23,10 @@ struct Work {
   int64_t latent_frames() const;  ///< of a pass
 };
 
+/// What caches are made for.
+cache::Context cache_context(const Plan& plan, const Parts& parts);
 /// The plan's cache for one pass of one group of clips, or nothing. Throws UsageError.
-std::unique_ptr<cache::Method> make_cache(const Plan& plan, const models::STDiT3Config& model);
+std::unique_ptr<cache::Method> make_cache(const Plan& plan, const Parts& parts);
 
 /// What a job has done must fit together and fit the run. Throws DataError.
 void check_job(const Job& job, const Work& work);

@@ -1,0 +1,165 @@
+// kinora calibrate: measures a model once for the caches that are set by its numbers, and how good and fast each cache is.
+#include <cmath>
+#include <iostream>
+#include <memory>
+#include <optional>
+
+#include "kinora/base/error.h"
+#include "kinora/base/file.h"
+#include "kinora/base/log.h"
+#include "kinora/base/progress.h"
+#include "kinora/base/utf8.h"
+#include "kinora/cache/calibration.h"
+#include "kinora/cache/recorder.h"
+#include "kinora/cli/cache_trial.h"
+#include "kinora/cli/command.h"
+#include "kinora/cli/judged.h"
+#include "kinora/cli/model_options.h"
+#include "kinora/cli/prompts_file.h"
+#include "kinora/cli/world_options.h"
+#include "kinora/diffusion/scheduler.h"
+#include "kinora/media/metrics.h"
+
+namespace kinora::cli {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  ModelOptions model;
+  video::Request request;
+  std::vector<int64_t> steps;
+  std::string prompts;
+  int64_t count = 8, threads = 0;
+};
+
+/// The user's, or captions of the world that the model was trained on.
+std::vector<std::string> prompts_of(const Options& o, const fs::path& model) {
+  std::vector<std::string> prompts;
+  if (!o.prompts.empty()) {
+    prompts = read_prompts(o.prompts);
+    if (prompts.size() > static_cast<size_t>(o.count)) prompts.resize(static_cast<size_t>(o.count));
+    return prompts;
+  }
+  std::error_code ignored;
+  if (model.empty() || !fs::exists(model / "world.json", ignored))
+    throw UsageError("a calibration needs prompts of the kind that the model will get",
+                     "add --prompts FILE, one prompt a line: eight will do");
+  const auto scenes = scenes_of(read_world(model / "world.json"), world::Split::train, 0);
+  for (size_t i = 0; i < static_cast<size_t>(o.count); ++i)
+    prompts.push_back(world::caption(evenly(scenes, i, static_cast<size_t>(o.count)), i));
+  return prompts;
+}
+
+/// What is measured: the planned cache at several lengths, and the others at settings from careful to bold.
+std::vector<std::string> candidates(int64_t calls) {
+  std::vector<std::string> all;
+  for (const double share : {0.85, 0.7, 0.6, 0.5, 0.4, 0.33, 0.27, 0.2}) {
+    const auto computed = static_cast<int64_t>(std::lround(share * static_cast<double>(calls)));
+    if (computed >= 2 && computed < calls) all.push_back(concat("planned:calls=", computed));
+  }
+  for (const char* other : {"pab", "first-block:threshold=0.05", "first-block:threshold=0.1", "tea:threshold=0.1",
+                            "tea:threshold=0.3", "easy:threshold=0.05", "easy:threshold=0.1", "mag:threshold=0.06",
+                            "mag:threshold=0.24,skips=6", "taylor:interval=2", "taylor:interval=3"})
+    all.push_back(other);
+  return all;
+}
+
+struct Sums {
+  double seconds = 0, psnr = 0, ssim = 0;
+};
+
+cache::CalibratedRun calibrate_steps(const Options& o, video::Pipeline& pipeline,
+                                     const std::vector<std::string>& prompts, Context& context) {
+  const auto request_of_clip = [&](size_t i) {
+    video::Request request = o.request;
+    request.prompts = {prompts[i]};
+    request.seed = i;
+    return request;
+  };
+  const video::Plan plan = pipeline.plan(request_of_clip(0));
+  const auto schedule = plan.scheduler->timesteps();
+  cache::CalibratedRun run{.steps = plan.steps,
+                           .clips = static_cast<int64_t>(prompts.size()),
+                           .schedule = {schedule.begin(), schedule.end()}};
+  const auto all = candidates(static_cast<int64_t>(schedule.size()));
+  const auto trials = static_cast<int64_t>(prompts.size() * (all.size() + 2));
+  Progress progress(std::cerr, {.label = concat("calibrate ", plan.steps, " steps"),
+                                .total = trials,
+                                .unit = "clip",
+                                .is_terminal = is_terminal(2)});
+  int64_t done = 0;
+  cache::Recorder recorder;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    try_cache(pipeline, request_of_clip(i), "none", context.cancel, &recorder);
+    progress.update(++done);
+  }
+  run.gram = recorder.gram();
+  run.ratios = recorder.ratios();
+  run.coefficients = recorder.coefficients();
+  pipeline.put_calibration(run);  // the planned cache goes by it
+
+  std::vector<Sums> sums(all.size());
+  double plain_seconds = 0;
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const CacheTrial plain = try_cache(pipeline, request_of_clip(i), "none", context.cancel);
+    plain_seconds += plain.denoise_s;
+    progress.update(++done);
+    for (size_t c = 0; c < all.size(); ++c) {
+      const CacheTrial trial = try_cache(pipeline, request_of_clip(i), all[c], context.cancel);
+      const media::ClipMetrics metrics = media::compare_clips(plain.frames, trial.frames);
+      sums[c].seconds += trial.denoise_s;
+      sums[c].psnr += metrics.psnr_mean, sums[c].ssim += metrics.ssim_mean;
+      progress.update(++done);
+    }
+  }
+  progress.finish();
+  const auto clips = static_cast<double>(prompts.size());
+  for (size_t c = 0; c < all.size(); ++c)
+    run.measured.push_back({all[c], plain_seconds / sums[c].seconds, sums[c].psnr / clips, sums[c].ssim / clips});
+  return run;
+}
+
+int calibrate(Options& o, Context& context) {
+  use_threads(o.threads);
+  if (o.count < 1 || o.count > 1000) throw UsageError(concat("--count cannot be ", o.count), "choose 1 to 1000");
+  const video::PipelineOptions options = pipeline_options(o.model, &context.ledger);
+  const std::vector<std::string> prompts = prompts_of(o, options.paths.model);
+  video::Pipeline pipeline = video::Pipeline::load(options);
+  const fs::path file = pipeline.folder().transformer / cache::kCalibrationFile;
+  AtomicFile{file};  // says now what cannot be written in the end
+  std::vector<std::optional<int64_t>> steps(o.steps.begin(), o.steps.end());
+  if (steps.empty()) steps.push_back(std::nullopt);  // the model's own
+  for (const auto& n : steps) {
+    o.request.steps = n;
+    const cache::CalibratedRun run = calibrate_steps(o, pipeline, prompts, context);
+    pipeline.put_calibration(run);
+    write_file(file, pipeline.calibration()->to_json().dump(1));
+    for (const cache::Measured& m : run.measured)
+      print_json({{"steps", run.steps}, {"cache", m.cache}, {"speed", m.speed}, {"psnr", m.psnr}, {"ssim", m.ssim}});
+  }
+  log_info(concat("the calibration is in ", printable(file.string(), 400)));
+  return 0;
+}
+
+}  // namespace
+
+void add_calibrate(CLI::App& app, Action& action) {
+  auto o = std::make_shared<Options>();
+  CLI::App* c = app.add_subcommand("calibrate", "measure a model for the caches that are set by its numbers");
+  c->footer(
+      "Example: kinora calibrate --steps 30,50\n"
+      "         kinora calibrate -m FOLDER --prompts prompts.txt");
+  add_model_options(*c, o->model);
+  c->add_option("--steps", o->steps, "denoising steps, each measured by itself (default: the model's)")->delimiter(',');
+  c->add_option("--guidance-scale", o->request.guidance_scale, "how strongly the prompt is followed");
+  c->add_option("--height", o->request.height, "pixels");
+  c->add_option("--width", o->request.width, "pixels");
+  c->add_option("--frames", o->request.num_frames, "number of frames");
+  c->add_option("--prompts", o->prompts, "file with a prompt on each line (default: captions of the model's world)");
+  c->add_option("--count", o->count, "prompts at most")->capture_default_str();
+  add_threads(*c, o->threads);
+  c->callback([o, &action] { action = [o](Context& context) { return calibrate(*o, context); }; });
+}
+
+}  // namespace kinora::cli
