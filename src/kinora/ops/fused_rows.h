@@ -124,6 +124,25 @@ struct BlockAttention {
   HeadTensor<T> of_q, of_k, of_v;
 };
 
+/// Rows in a byte each, with a scale. Below the least, a row's largest magnitude has no inverse, and counts as zero.
+constexpr float kLeastInt8Row = 1e-36F;
+
+template <typename T>
+struct Int8FromRows {
+  Rows<T> x;
+  int8_t* values;
+  float* scales;
+  int64_t width;
+};
+
+template <typename T>
+struct Int8ToRows {
+  const int8_t* values;
+  const float* scales;
+  T* out;
+  int64_t width;
+};
+
 template <typename T>
 struct RowKernels {
   void (*layer_norm)(const LayerNormRows<T>&, float* scratch, int64_t begin, int64_t end);  // 1 row of scratch
@@ -144,6 +163,8 @@ struct RowKernels {
   /// Units are samples times heads.
   void (*block_attention)(const BlockAttention<T>&, int64_t begin, int64_t end);
   void (*block_attention_backward)(const BlockAttention<T>&, int64_t begin, int64_t end);
+  void (*to_int8)(const Int8FromRows<T>&, int64_t begin, int64_t end);
+  void (*from_int8)(const Int8ToRows<T>&, int64_t begin, int64_t end);
 };
 
 struct AllRowKernels {

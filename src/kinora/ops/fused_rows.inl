@@ -163,6 +163,7 @@ void short_attention(const AttentionRows<T>& a, float* scratch, int64_t begin, i
 
 #include "kinora/ops/fused_rows_attention.inl"
 #include "kinora/ops/fused_rows_backward.inl"
+#include "kinora/ops/fused_rows_int8.inl"
 
 namespace kinora::ops::KINORA_SIMD {
 namespace {
@@ -181,7 +182,9 @@ constexpr RowKernels<T> kernels() {
           .norm_rotary_backward = &norm_rotary_backward<T, T>,
           .norm_rotary_backward_float = &norm_rotary_backward<T, float>,
           .block_attention = &block_attention<T>,
-          .block_attention_backward = &block_attention_backward<T>};
+          .block_attention_backward = &block_attention_backward<T>,
+          .to_int8 = &to_int8<T>,
+          .from_int8 = &from_int8<T>};
 }
 
 }  // namespace
