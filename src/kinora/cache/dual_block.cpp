@@ -7,7 +7,6 @@
 #include "kinora/cache/branches.h"
 #include "kinora/cache/change.h"
 #include "kinora/cache/methods.h"
-#include "kinora/cache/store.h"
 
 namespace kinora::cache {
 namespace {
@@ -25,8 +24,8 @@ class DualBlock final : public Method {
   explicit DualBlock(DualBlockSettings settings) : settings_(settings) {}
   bool keeps(const SiteKey&, const Run&) const override { return false; }
   bool looks_at_data() const override { return true; }
-  uint64_t kept_bytes() const override { return store_.bytes(); }
   int64_t most_kept_values() const override { return 2; }
+  int64_t most_exact_values() const override { return 1; }
 
   Streams stack(const Run& run, const Stack& blocks, Streams streams) override {
     const int first = std::min(settings_.first, blocks.blocks), last = std::min(settings_.last, blocks.blocks - first);
@@ -48,7 +47,7 @@ class DualBlock final : public Method {
       ++count.cached, ++count.in_a_row;
     } else {
       middle = run_blocks(run, blocks, first, middle_end, head);
-      store_.put(kResidual, rows, {residual});
+      store_.put_exact(kResidual, rows, {residual});
       store_.put(kMiddle, rows, subtract(middle, head));
       count.in_a_row = 0;
     }
@@ -62,7 +61,6 @@ class DualBlock final : public Method {
     int64_t cached = 0, in_a_row = 0;
   };
   DualBlockSettings settings_;
-  Store store_;
   std::map<std::vector<Branch>, Count> counts_;
 };
 

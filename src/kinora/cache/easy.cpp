@@ -19,6 +19,7 @@ class Easy final : public Method {
   Easy(double threshold, int64_t first) : threshold_(threshold), first_(first) {}
   bool keeps(const SiteKey&, const Run&) const override { return false; }
   bool looks_at_data() const override { return true; }
+  bool has_form() const override { return false; }
   int64_t most_kept_values() const override { return 0; }  // latents are small beside a block's rows
   uint64_t kept_bytes() const override {
     uint64_t total = 0;

@@ -6,7 +6,6 @@
 #include "kinora/cache/branches.h"
 #include "kinora/cache/change.h"
 #include "kinora/cache/methods.h"
-#include "kinora/cache/store.h"
 
 namespace kinora::cache {
 namespace {
@@ -16,8 +15,8 @@ class FirstBlock final : public Method {
   explicit FirstBlock(double threshold) : threshold_(threshold) {}
   bool keeps(const SiteKey&, const Run&) const override { return false; }
   bool looks_at_data() const override { return true; }
-  uint64_t kept_bytes() const override { return store_.bytes(); }
   int64_t most_kept_values() const override { return 2; }
+  int64_t most_exact_values() const override { return 1; }
 
   Streams stack(const Run& run, const Stack& blocks, Streams streams) override {
     const auto rows = branches_of(run);
@@ -30,7 +29,7 @@ class FirstBlock final : public Method {
     note(decision);
     if (decision.reused) return add(first, *store_.find(kTail, rows));
     Streams out = run_blocks(run, blocks, 1, blocks.blocks, first);
-    store_.put(kResidual, rows, {residual});
+    store_.put_exact(kResidual, rows, {residual});
     store_.put(kTail, rows, subtract(out, first));
     return out;
   }
@@ -39,7 +38,6 @@ class FirstBlock final : public Method {
   static constexpr const char* kResidual = "residual";
   static constexpr const char* kTail = "tail";
   double threshold_;
-  Store store_;
 };
 
 }  // namespace

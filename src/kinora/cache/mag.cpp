@@ -9,7 +9,6 @@
 #include "kinora/cache/calibration.h"
 #include "kinora/cache/change.h"
 #include "kinora/cache/methods.h"
-#include "kinora/cache/store.h"
 
 namespace kinora::cache {
 namespace {
@@ -25,12 +24,10 @@ class Mag final : public Method {
  public:
   explicit Mag(MagSettings settings) : settings_(std::move(settings)) {}
   bool keeps(const SiteKey&, const Run&) const override { return false; }
-  uint64_t kept_bytes() const override { return store_.bytes(); }
   int64_t most_kept_values() const override { return 1; }
 
   Streams stack(const Run& run, const Stack& blocks, Streams streams) override {
     const auto rows = branches_of(run);
-    const auto residual = store_.find(kResidual, rows);
     Drift& drift = drifts_[rows];
     Decision decision{.call = run.step.call, .timestep = run.step.timestep, .what = "blocks", .path = blocks.path};
     const auto kept_calls = static_cast<int>(settings_.retention * run.step.calls + 0.5);
@@ -39,10 +36,11 @@ class Mag final : public Method {
       drift.error += std::abs(1 - drift.ratio);
       ++drift.skips;
       decision.change = drift.error;
-      decision.reused = residual && drift.error <= settings_.threshold && drift.skips <= settings_.most_skips;
+      decision.reused =
+          store_.has(kResidual, rows) && drift.error <= settings_.threshold && drift.skips <= settings_.most_skips;
     }
     note(decision);
-    if (decision.reused) return add(streams, *residual);
+    if (decision.reused) return add(streams, *store_.find(kResidual, rows));
     drift = {};
     Streams out = run_blocks(run, blocks, 0, blocks.blocks, streams);
     store_.put(kResidual, rows, subtract(out, streams));
@@ -67,7 +65,6 @@ class Mag final : public Method {
   }
 
   MagSettings settings_;
-  Store store_;
   std::map<std::vector<Branch>, Drift> drifts_;
 };
 

@@ -23,6 +23,12 @@ std::vector<Tensor> Method::predict(Denoiser& model, const Tensor& latents, cons
   return model.predict(latents, step, wanted);
 }
 
+int64_t Method::most_row_bytes(int64_t width, int64_t element_bytes) const {
+  const int64_t exact = most_exact_values();
+  return exact * row_bytes(Form::same, width, element_bytes) +
+         (most_kept_values() - exact) * row_bytes(store_.form(), width, element_bytes);
+}
+
 void Method::note(const Decision& decision) {
   auto& hits = hits_[std::string(decision.what)];
   ++(decision.reused ? hits.reused : hits.computed);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kinora/base/json.h"
+#include "kinora/cache/store.h"
 #include "kinora/diffusion/denoiser.h"
 #include "kinora/nn/site.h"
 
@@ -42,9 +43,18 @@ class Method : public Policy {
   /// A guided pair in one call counts once.
   const std::map<std::string, Hits, std::less<>>& hits() const { return hits_; }
   /// Bytes that are kept now.
-  virtual uint64_t kept_bytes() const = 0;
+  virtual uint64_t kept_bytes() const { return store_.bytes(); }
   /// For an estimate: how many values of a block's output [B, T, S, C], all branches, are kept at one time at most.
   virtual int64_t most_kept_values() const = 0;
+  /// Of these, those that decisions are made by: they are kept as they are, whatever the form of the others.
+  virtual int64_t most_exact_values() const { return 0; }
+  /// The same in bytes, for each row of the block's output.
+  int64_t most_row_bytes(int64_t width, int64_t element_bytes) const;
+
+  /// In what form values are kept from here on; to be set before the first call. Methods that keep nothing but latents
+  /// have no form.
+  void keep_as(Form form) { store_.keep_as(form); }
+  virtual bool has_form() const { return true; }
 
   /// Whether decisions depend on values: clips that are denoised together would then decide for one another.
   virtual bool looks_at_data() const { return false; }
@@ -54,6 +64,8 @@ class Method : public Policy {
  protected:
   void note(const Decision& decision);
   void note_site(const SiteKey& key, const Run& run, bool reused);
+
+  Store store_;  ///< what is kept, unless a method keeps it in a way of its own
 
  private:
   std::map<std::string, Hits, std::less<>> hits_;

@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "kinora/cache/method.h"
-#include "kinora/cache/store.h"
 
 namespace kinora::cache {
 
@@ -68,7 +67,6 @@ class Pab final : public Method {
   bool keeps(const SiteKey& key, const Run& run) const override;
   void keep(const SiteKey& key, const Run& run, const Streams& streams) override;
   void ran(const SiteKey& key, const Run& run, bool reused) override;
-  uint64_t kept_bytes() const override { return store_.bytes(); }
   int64_t most_kept_values() const override;
 
  private:
@@ -78,7 +76,6 @@ class Pab final : public Method {
 
   PabSettings settings_;
   Context context_;
-  Store store_;
 };
 
 }  // namespace kinora::cache

@@ -15,6 +15,7 @@ class Planned final : public Method {
  public:
   explicit Planned(std::vector<PlannedCall> plan) : plan_(std::move(plan)) {}
   bool keeps(const SiteKey&, const Run&) const override { return false; }
+  bool has_form() const override { return false; }
   int64_t most_kept_values() const override { return 0; }  // latents are small beside a block's rows
   uint64_t kept_bytes() const override {
     uint64_t total = first_latents_.defined() ? first_latents_.nbytes() : 0;

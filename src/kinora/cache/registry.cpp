@@ -32,6 +32,15 @@ Json parse_value(std::string_view text) {
   return std::string(text);
 }
 
+/// The setting that all methods have.
+Form take_form(Json& settings) {
+  const auto keep = settings.find("keep");
+  if (keep == settings.end()) return Form::same;
+  const Form form = form_of(keep->is_string() ? keep->get<std::string>() : keep->dump());
+  settings.erase(keep);
+  return form;
+}
+
 }  // namespace
 
 const std::vector<MethodRow>& methods() {
@@ -77,11 +86,12 @@ double threshold_of(const JsonObject& settings, double fallback) {
 std::unique_ptr<Method> make_method(std::string_view text, const Context& context) {
   const size_t colon = std::min(text.find(':'), text.size());
   const std::string_view name = text.substr(0, colon);
-  const Json settings = parse_settings(colon < text.size() ? text.substr(colon + 1) : std::string_view());
+  Json settings = parse_settings(colon < text.size() ? text.substr(colon + 1) : std::string_view());
   if (name == "none") {
     if (!settings.empty()) throw UsageError("no cache has no settings");
     return nullptr;
   }
+  const Form form = take_form(settings);
   std::string names = "none";
   for (const MethodRow& row : methods()) {
     names += concat(", ", row.name);
@@ -90,6 +100,9 @@ std::unique_ptr<Method> make_method(std::string_view text, const Context& contex
     try {
       auto method = row.make(object, context);
       object.refuse_unknown();
+      if (form != Form::same && !method->has_form())
+        throw UsageError(concat("the cache ", name, " keeps nothing but latents, as they are"), "leave keep= out");
+      method->keep_as(form);
       return method;
     } catch (const DataError& error) {  // the settings are the caller's, not a file's
       throw UsageError(error.what(), error.hint());

@@ -24,7 +24,8 @@ const std::vector<MethodRow>& methods();
 /// rest as strings. Throws UsageError for what is not of this form.
 Json parse_settings(std::string_view text);
 
-/// The method that `text` names, or nothing for "none". Throws UsageError that names the methods, or what the method said.
+/// The method that `text` names, or nothing for "none". Every method also takes keep=same, bfloat16 or int8 (form.h).
+/// Throws UsageError that names the methods, or what the method said.
 std::unique_ptr<Method> make_method(std::string_view text, const Context& context);
 
 }  // namespace kinora::cache

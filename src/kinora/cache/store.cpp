@@ -4,7 +4,6 @@
 #include <set>
 
 #include "kinora/cache/branches.h"
-#include "kinora/tensor/allocator.h"
 
 namespace kinora::cache {
 namespace {
@@ -13,32 +12,52 @@ bool has_branch(const std::vector<Branch>& rows, Branch branch) {
   return std::find(rows.begin(), rows.end(), branch) != rows.end();
 }
 
+std::vector<Kept> parts_of(const std::vector<Kept>& streams, size_t at, size_t groups) {
+  std::vector<Kept> parts;
+  for (const Kept& kept : streams) parts.push_back(part_of(kept, at, groups));
+  return parts;
+}
+
+Streams restored_all(const std::vector<Kept>& streams) {
+  Streams all;
+  for (const Kept& kept : streams) all.push_back(restored(kept));
+  return all;
+}
+
 }  // namespace
 
 Store::Entries Store::without(const Entries& entries, const std::vector<Branch>& rows) {
   Entries rest;
   for (const Entry& e : entries) {
     if (e.rows == rows) continue;
-    const auto parts = split_branches(e.streams, e.rows.size());
     for (size_t r = 0; r < e.rows.size(); ++r) {
-      if (!has_branch(rows, e.rows[r])) rest.push_back({{e.rows[r]}, parts[r]});
+      if (!has_branch(rows, e.rows[r])) rest.push_back({{e.rows[r]}, parts_of(e.streams, r, e.rows.size())});
     }
   }
   return rest;
 }
 
-void Store::put(std::string_view site, const std::vector<Branch>& rows, Streams streams) {
-  for (const Tensor& t : streams) recount_as(t, MemoryKind::caches);
+void Store::put(std::string_view site, const std::vector<Branch>& rows, const Streams& streams) {
+  put_as(form_, site, rows, streams);
+}
+
+void Store::put_exact(std::string_view site, const std::vector<Branch>& rows, const Streams& streams) {
+  put_as(Form::same, site, rows, streams);
+}
+
+void Store::put_as(Form form, std::string_view site, const std::vector<Branch>& rows, const Streams& streams) {
   Entries& entries = sites_[std::string(site)];
-  entries = without(entries, rows);
-  entries.push_back({rows, std::move(streams)});
+  entries = without(entries, rows);  // freed before the new one takes its memory
+  Entry entry{rows, {}};
+  for (const Tensor& t : streams) entry.streams.push_back(kept_as(t, form));
+  entries.push_back(std::move(entry));
 }
 
 std::optional<Streams> Store::find(std::string_view site, const std::vector<Branch>& rows) const {
   const auto known = sites_.find(site);
   if (known == sites_.end()) return std::nullopt;
   for (const Entry& e : known->second) {
-    if (e.rows == rows) return e.streams;
+    if (e.rows == rows) return restored_all(e.streams);
   }
   std::vector<Streams> parts;
   for (const Branch branch : rows) {
@@ -46,7 +65,7 @@ std::optional<Streams> Store::find(std::string_view site, const std::vector<Bran
                                     [&](const Entry& e) { return has_branch(e.rows, branch); });
     if (entry == known->second.end()) return std::nullopt;
     const auto at = std::find(entry->rows.begin(), entry->rows.end(), branch) - entry->rows.begin();
-    parts.push_back(split_branches(entry->streams, entry->rows.size())[static_cast<size_t>(at)]);
+    parts.push_back(restored_all(parts_of(entry->streams, static_cast<size_t>(at), entry->rows.size())));
   }
   return join_branches(parts);
 }
@@ -71,8 +90,10 @@ uint64_t Store::bytes() const {
   uint64_t total = 0;
   for (const auto& [site, entries] : sites_) {
     for (const Entry& e : entries) {
-      for (const Tensor& t : e.streams) {
-        if (seen.insert(t.storage().unsafeGetStorageImpl()).second) total += t.storage().nbytes();
+      for (const Kept& kept : e.streams) {
+        for (const Tensor& t : {kept.values, kept.scales}) {
+          if (t.defined() && seen.insert(t.storage().unsafeGetStorageImpl()).second) total += t.storage().nbytes();
+        }
       }
     }
   }

@@ -3,12 +3,10 @@
 // of diffusers, for the model's output alone.
 #include <algorithm>
 #include <map>
-#include <optional>
 
 #include "kinora/base/error.h"
 #include "kinora/cache/branches.h"
 #include "kinora/cache/methods.h"
-#include "kinora/tensor/allocator.h"
 
 namespace kinora::cache {
 namespace {
@@ -19,55 +17,51 @@ struct TaylorSettings {
   int64_t last = -1;     ///< computed from this call on; below 0: never
   int64_t order = 1;
   Point point = Point::residual;
-  std::vector<Kind> kinds;              ///< of sites; none: the model's output
-  std::optional<at::ScalarType> dtype;  ///< of what is kept; none: as it came
+  std::vector<Kind> kinds;  ///< of sites; none: the model's output
 };
 
 /// The last value and its finite differences.
 class Series {
  public:
-  void update(const Streams& value, int call, const TaylorSettings& settings) {
+  void update(const Streams& value, int call, int64_t order, Form form) {
     std::vector<Streams> made{value};
     const double span = call - call_;
-    for (size_t j = 0; j < factors_.size() && static_cast<int64_t>(j) < settings.order; ++j) {
+    for (size_t j = 0; j < factors_.size() && static_cast<int64_t>(j) < order; ++j) {
       Streams difference;
-      for (size_t s = 0; s < value.size(); ++s)
-        difference.push_back((made[j][s] - factors_[j][s].to(made[j][s].scalar_type())) / span);
+      for (size_t s = 0; s < value.size(); ++s) difference.push_back((made[j][s] - restored(factors_[j][s])) / span);
       made.push_back(std::move(difference));
     }
-    for (Streams& factor : made) {
-      for (Tensor& t : factor) {
-        t = settings.dtype ? t.to(*settings.dtype) : t;
-        recount_as(t, MemoryKind::caches);
-      }
+    factors_.clear();
+    for (const Streams& factor : made) {
+      std::vector<Kept>& kept = factors_.emplace_back();
+      for (const Tensor& t : factor) kept.push_back(kept_as(t, form));
     }
-    dtype_ = value.front().scalar_type();
-    factors_ = std::move(made), call_ = call;
+    call_ = call;
   }
 
   Streams at(int call) const {
     const double k = call - call_;
-    Streams sum = factors_.front();
-    for (Tensor& t : sum) t = t.to(dtype_);
+    Streams sum;
+    for (const Kept& kept : factors_.front()) sum.push_back(restored(kept));
     double weight = 1;
     for (size_t i = 1; i < factors_.size(); ++i) {
       weight *= k / static_cast<double>(i);
-      for (size_t s = 0; s < sum.size(); ++s) sum[s] = sum[s] + weight * factors_[i][s].to(dtype_);
+      for (size_t s = 0; s < sum.size(); ++s) sum[s] = sum[s] + weight * restored(factors_[i][s]);
     }
     return sum;
   }
 
   uint64_t bytes() const {
     uint64_t total = 0;
-    for (const Streams& factor : factors_) {
-      for (const Tensor& t : factor) total += t.nbytes();
+    for (const std::vector<Kept>& factor : factors_) {
+      for (const Kept& kept : factor)
+        total += kept.values.nbytes() + (kept.scales.defined() ? kept.scales.nbytes() : 0);
     }
     return total;
   }
 
  private:
-  std::vector<Streams> factors_;
-  at::ScalarType dtype_ = at::kFloat;
+  std::vector<std::vector<Kept>> factors_;
   int call_ = 0;
 };
 
@@ -81,7 +75,7 @@ class Taylor final : public Method {
   Streams reuse(const SiteKey& key, const Run& run) override { return series_.at(name_of(key, run)).at(run.step.call); }
   bool keeps(const SiteKey& key, const Run& run) const override { return is_of_interest(key) && !is_skipped(run.step); }
   void keep(const SiteKey& key, const Run& run, const Streams& streams) override {
-    series_[name_of(key, run)].update(streams, run.step.call, settings_);
+    series_[name_of(key, run)].update(streams, run.step.call, settings_.order, store_.form());
   }
   void ran(const SiteKey& key, const Run& run, bool reused) override {
     if (is_of_interest(key)) note_site(key, run, reused);
@@ -95,7 +89,7 @@ class Taylor final : public Method {
     note({.call = step.call, .timestep = step.timestep, .what = "call", .reused = reused});
     if (reused) return series_.at(name).at(step.call);
     auto out = model.predict(latents, step, wanted);
-    series_[name].update(out, step.call, settings_);
+    series_[name].update(out, step.call, settings_.order, store_.form());
     return out;
   }
 
@@ -155,13 +149,6 @@ std::unique_ptr<Method> make_taylor(const JsonObject& settings, const Context& c
   const std::string point = settings.string_or("point", "residual");
   if (point != "residual" && point != "module") throw UsageError("TaylorSeer: point is residual or module");
   s.point = point == "module" ? Point::module : Point::residual;
-  const std::string dtype = settings.string_or("dtype", "");
-  if (dtype == "bfloat16")
-    s.dtype = at::kBFloat16;
-  else if (dtype == "float32")
-    s.dtype = at::kFloat;
-  else if (!dtype.empty())
-    throw UsageError("TaylorSeer: dtype is bfloat16 or float32");
   int64_t sites = 0;
   for (const Kind kind : s.kinds) sites += context.sites_of(kind);
   return std::make_unique<Taylor>(std::move(s), sites);

@@ -8,7 +8,6 @@
 #include "kinora/cache/calibration.h"
 #include "kinora/cache/change.h"
 #include "kinora/cache/methods.h"
-#include "kinora/cache/store.h"
 
 namespace kinora::cache {
 namespace {
@@ -36,8 +35,8 @@ class Tea final : public Method {
       : threshold_(threshold), probe_(std::move(probe)), coefficients_(std::move(coefficients)) {}
   bool keeps(const SiteKey&, const Run&) const override { return false; }
   bool looks_at_data() const override { return true; }
-  uint64_t kept_bytes() const override { return store_.bytes(); }
   int64_t most_kept_values() const override { return 2; }
+  int64_t most_exact_values() const override { return 1; }
 
   Streams stack(const Run& run, const Stack& blocks, Streams streams) override {
     const auto rows = branches_of(run);
@@ -45,17 +44,17 @@ class Tea final : public Method {
     if (!indicator.defined())
       throw UsageError(concat("TeaCache looks at ", probe_, ", which this model does not tell"));
     double& sum = sums_[rows];
-    const auto before = store_.find(kIndicator, rows), residual = store_.find(kResidual, rows);
+    const auto before = store_.find(kIndicator, rows);
     Decision decision{.call = run.step.call, .timestep = run.step.timestep, .what = "blocks", .path = blocks.path};
     if (before) {
       decision.change = relative_change(run, blocks.extent, indicator, before->at(0));
       sum += expected(decision.change);
     }
     const bool is_end = run.step.call == 0 || run.step.call == run.step.calls - 1;
-    decision.reused = !is_end && residual && threshold_ > 0 && sum < threshold_;
+    decision.reused = !is_end && store_.has(kResidual, rows) && threshold_ > 0 && sum < threshold_;
     note(decision);
-    store_.put(kIndicator, rows, {indicator});
-    if (decision.reused) return add(streams, *residual);
+    store_.put_exact(kIndicator, rows, {indicator});
+    if (decision.reused) return add(streams, *store_.find(kResidual, rows));
     sum = 0;
     Streams out = run_blocks(run, blocks, 0, blocks.blocks, streams);
     store_.put(kResidual, rows, subtract(out, streams));
@@ -75,7 +74,6 @@ class Tea final : public Method {
   double threshold_;
   std::string probe_;
   std::vector<double> coefficients_;
-  Store store_;
   std::map<std::vector<Branch>, double> sums_;
 };
 

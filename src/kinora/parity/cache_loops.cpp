@@ -102,7 +102,7 @@ std::string text_of(const std::string& cls, const Json& config) {
         concat("taylor:interval=", number("cache_interval"), ",first=", number("disable_cache_before_step"),
                ",order=", number("max_order"), ",point=module");
     if (config.at("taylor_factors_dtype") != "float64")
-      text += concat(",dtype=", config.at("taylor_factors_dtype").get<std::string>());
+      text += concat(",keep=", config.at("taylor_factors_dtype").get<std::string>());
     if (config.value("use_lite_mode", false)) return text;
     const std::string names = config.at("cache_identifiers").dump();
     text += ",sites=full+spatial+temporal";

@@ -181,8 +181,9 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
 
   MemoryEstimate e;
   const double captions = batch * branches * tokens * width * (1.0 + 4.0 * static_cast<double>(model.depth));
-  const double alive = block_peak(model) + static_cast<double>(plan.kept_values);
-  e.denoise = bytes_of(rows * width * alive + captions, sizes.element_bytes) + static_cast<uint64_t>(latents);
+  const double kept = rows * static_cast<double>(plan.kept_row_bytes);
+  e.denoise = bytes_of(rows * width * block_peak(model) + captions, sizes.element_bytes) +
+              static_cast<uint64_t>(latents + kept);
 
   const int64_t chunk =
       sizes.vae.micro_frame_size > 0 ? std::min(sizes.vae.micro_frame_size, plan.num_frames) : plan.num_frames;

@@ -153,7 +153,8 @@ Plan Pipeline::plan(const Request& request) const {
     plan.cache = plan.expected->cache;
   }
   if (const auto cache = make_cache(plan, *parts_)) {
-    plan.kept_values = cache->most_kept_values();
+    plan.kept_row_bytes = cache->most_row_bytes(parts_->transformer.config().hidden_size,
+                                                static_cast<int64_t>(parts_->sizes.element_bytes));
     if (cache->looks_at_data()) plan.batch = 1;  // a clip must not depend on its neighbours
   }
   // Weights that are loaded already are part of what the process holds.

@@ -79,7 +79,7 @@ struct Plan {
   Span head, tail;  ///< set by Pipeline::plan
   std::string cache = "none";
   std::optional<cache::Measured> expected;  ///< what a calibration says of a cache that it chose
-  int64_t kept_values = 0;  ///< values of a block's output that the cache keeps at most; set by Pipeline::plan
+  int64_t kept_row_bytes = 0;  ///< that the cache keeps at most for each row of a block's output; set by Pipeline::plan
   bool keeps_clips = true, collects_frames = false;
   bool is_decode_only = false;                 ///< of a job that is denoised
   bool one_by_one = false;                     ///< weights of one part in memory at a time
