@@ -113,7 +113,7 @@ video::Request request_of(const Request& r) {
   out.seamless = r.seamless;
   out.condition_frames = r.condition_frames;
   out.condition_edit = r.condition_edit;
-  out.cache = r.cache;
+  out.cache = r.cache, out.cache_memory = r.cache_memory_bytes;
   out.batch = r.batch;
   out.memory = r.memory_bytes;
   return out;

@@ -70,9 +70,10 @@ struct Request {
   std::optional<int64_t> condition_frames{};  ///< how many frames of its neighbour a pass is given
   double condition_edit = 0;                  ///< how far it may change what it is given: 0 (not) to below 1
 
-  std::string cache = "none";  ///< what is reused between steps, "pab:spatial=2": docs/cache.md
-  int64_t batch = 0;           ///< clips at a time; 0: what fits into the memory, at most 8
-  uint64_t memory_bytes = 0;   ///< resident bytes of the process at most (of the GPU there); 0: what is free
+  std::string cache = "none";       ///< what is reused between steps, "pab:spatial=2": docs/cache.md
+  uint64_t cache_memory_bytes = 0;  ///< that the cache keeps at most; 0: what it takes
+  int64_t batch = 0;                ///< clips at a time; 0: what fits into the memory, at most 8
+  uint64_t memory_bytes = 0;        ///< resident bytes of the process at most (of the GPU there); 0: what is free
 
   /// A file that keeps the work so far: written about once a minute and before anything is decoded. Where it is there
   /// already, generate() goes on with it, to the same bytes. Gone when the clips are made, unless it is to stay.

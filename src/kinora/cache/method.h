@@ -7,11 +7,14 @@
 #include <limits>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "kinora/base/json.h"
+#include "kinora/cache/budget.h"
 #include "kinora/cache/store.h"
 #include "kinora/diffusion/denoiser.h"
 #include "kinora/nn/site.h"
@@ -37,6 +40,8 @@ std::string_view kind_name(Kind kind);
 
 class Method : public Policy {
  public:
+  using Paths = std::set<std::string, std::less<>>;
+
   /// The prediction of a step; what the denoiser's seam would give without this method is model.predict(...).
   virtual std::vector<Tensor> predict(Denoiser& model, const Tensor& latents, const Step& step,
                                       std::span<const Branch> wanted);
@@ -51,9 +56,20 @@ class Method : public Policy {
   /// The same in bytes, for each row of the block's output.
   int64_t most_row_bytes(int64_t width, int64_t element_bytes) const;
 
+  /// For a budget: what keeping at each site of Context::order would take and give; nothing from methods that keep a few values,
+  /// all or none.
+  virtual std::vector<SiteUse> uses() const { return {}; }
+  /// Keeps nothing at these sites: they are always computed. To be set before the first call.
+  void leave_out(Paths sites) { left_out_ = std::move(sites); }
+  void set_budget(const BudgetUse& use) { budget_ = use; }
+  /// What the budget came to, where there is one.
+  const std::optional<BudgetUse>& budget() const { return budget_; }
+  const Paths& left_out() const { return left_out_; }
+
   /// In what form values are kept from here on; to be set before the first call. Methods that keep nothing but latents
   /// have no form.
   void keep_as(Form form) { store_.keep_as(form); }
+  Form form() const { return store_.form(); }
   virtual bool has_form() const { return true; }
 
   /// Whether decisions depend on values: clips that are denoised together would then decide for one another.
@@ -65,10 +81,14 @@ class Method : public Policy {
   void note(const Decision& decision);
   void note_site(const SiteKey& key, const Run& run, bool reused);
 
+  bool is_left_out(const SiteKey& key) const { return left_out_.contains(key.path); }
+
   Store store_;  ///< what is kept, unless a method keeps it in a way of its own
 
  private:
   std::map<std::string, Hits, std::less<>> hits_;
+  std::optional<BudgetUse> budget_;
+  Paths left_out_;
 };
 
 /// The denoiser's face with a method around it.
@@ -86,13 +106,23 @@ class CachedDenoiser final : public Denoiser {
 
 struct Calibration;
 
+/// A place in a model where a value can be kept.
+struct Site {
+  std::string path;
+  Kind kind;
+  double work = 0;  ///< floating-point operations of one computation
+};
+
 /// What a method is for.
 struct Context {
-  std::string model;              ///< class: "STDiT3", "CogVideoXTransformer3DModel", ...
-  std::map<Kind, int64_t> sites;  ///< of each kind that the model has
-  std::vector<double> schedule;   ///< the timestep of each call
-  int64_t steps = 0;              ///< that were asked for; PNDM makes more calls
-  bool is_stochastic = false;     ///< the sampler draws noise at each step
+  std::string model;                               ///< class: "STDiT3", "CogVideoXTransformer3DModel", ...
+  std::map<Kind, int64_t> sites;                   ///< of each kind that the model has
+  std::vector<double> schedule;                    ///< the timestep of each call
+  int64_t steps = 0;                               ///< that were asked for; PNDM makes more calls
+  bool is_stochastic = false;                      ///< the sampler draws noise at each step
+  std::vector<Site> order;                         ///< every site, as a call visits them
+  int64_t rows = 0, width = 0, element_bytes = 4;  ///< of a block's output with all branches
+  uint64_t budget = 0;                             ///< bytes that are kept at most; 0: no limit
   double guidance_scale = 1;
   std::vector<double> influence;             ///< diffusion/influence.h; empty where it is not known
   const Calibration* calibration = nullptr;  ///< of the model, or none; outlives the making alone

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
-#include <set>
 
 #include "kinora/base/error.h"
 #include "kinora/cache/branches.h"
@@ -120,11 +119,14 @@ PabMlpDecision Pab::decide_mlp(const SiteKey& key, const Step& step) const {
 
 int64_t Pab::count_of(const Step& step) const { return settings_.wrap > 0 ? step.call % settings_.wrap : step.call; }
 
-bool Pab::reuses(const SiteKey& key, const Run& run) const {
+bool Pab::is_due(const SiteKey& key, const Step& step) const {
   const PabRule* rule = rule_of(key);
-  const bool due = rule ? pab_repeats(*rule, count_of(run.step), run.step.timestep)
-                        : decide_mlp(key, run.step).action == PabMlpAction::repeat;
-  return due && store_.has(key.path, branches_of(run));
+  return rule ? pab_repeats(*rule, count_of(step), step.timestep)
+              : decide_mlp(key, step).action == PabMlpAction::repeat;
+}
+
+bool Pab::reuses(const SiteKey& key, const Run& run) const {
+  return is_due(key, run.step) && store_.has(key.path, branches_of(run));
 }
 
 Streams Pab::reuse(const SiteKey& key, const Run& run) {
@@ -134,6 +136,7 @@ Streams Pab::reuse(const SiteKey& key, const Run& run) {
 }
 
 bool Pab::keeps(const SiteKey& key, const Run& run) const {
+  if (is_left_out(key)) return false;
   const PabRule* rule = rule_of(key);
   if (!rule) return decide_mlp(key, run.step).action == PabMlpAction::store;
   // Of use only where the next call repeats it.
@@ -155,25 +158,29 @@ void Pab::ran(const SiteKey& key, const Run& run, bool reused) {
   note_site(key, run, reused);
 }
 
-int64_t Pab::most_kept_values() const {
+std::vector<SiteUse> Pab::uses() const {
   const std::span<const double> schedule = context_.schedule;
-  int64_t most = 0;
-  for (size_t call = 1; call < schedule.size(); ++call) {
-    Step step{.call = static_cast<int>(call), .timestep = schedule[call], .schedule = schedule};
-    int64_t kept = 0;  // for this call
-    for (const auto& [kind, rule] : settings_.attention) {
-      if (pab_repeats(rule, count_of(step), step.timestep)) kept += context_.sites_of(kind);
-    }
-    for (const auto& [list, windows] : settings_.mlp) {
-      std::set<int64_t> blocks;
-      for (const PabMlpWindow& w : windows) blocks.insert(w.blocks.begin(), w.blocks.end());
-      for (const int64_t block : blocks) {
-        if (pab_mlp(windows, block, step.timestep, schedule).action == PabMlpAction::repeat) ++kept;
+  std::vector<SiteUse> uses;
+  for (const Site& site : context_.order) {
+    const auto rule = settings_.attention.find(site.kind);
+    const SiteKey key{site.path, 0, site.kind,
+                      rule != settings_.attention.end() ? rule->second.point : Point::residual};
+    SiteUse& use = uses.emplace_back();
+    bool is_held = false;
+    for (size_t call = 0; call < schedule.size(); ++call) {
+      Run run;
+      run.step = {.call = static_cast<int>(call), .timestep = schedule[call], .schedule = schedule};
+      use.waits.push_back(is_held);
+      if (is_held && is_due(key, run.step)) {
+        ++use.reuses;
+        is_held = rule_of(key) ? keeps(key, run) : !decide_mlp(key, run.step).is_last;
+      } else {
+        is_held = is_held || keeps(key, run);
       }
     }
-    most = std::max(most, kept);
+    use.waits.push_back(is_held);
   }
-  return most;
+  return uses;
 }
 
 std::unique_ptr<Method> make_pab(const JsonObject& settings, const Context& context) {

@@ -67,10 +67,12 @@ class Pab final : public Method {
   bool keeps(const SiteKey& key, const Run& run) const override;
   void keep(const SiteKey& key, const Run& run, const Streams& streams) override;
   void ran(const SiteKey& key, const Run& run, bool reused) override;
-  int64_t most_kept_values() const override;
+  int64_t most_kept_values() const override { return most_values(uses()); }
+  std::vector<SiteUse> uses() const override;
 
  private:
   const PabRule* rule_of(const SiteKey& key) const;
+  bool is_due(const SiteKey& key, const Step& step) const;
   PabMlpDecision decide_mlp(const SiteKey& key, const Step& step) const;
   int64_t count_of(const Step& step) const;
 

@@ -25,7 +25,7 @@ const std::vector<MethodRow>& methods();
 Json parse_settings(std::string_view text);
 
 /// The method that `text` names, or nothing for "none". Every method also takes keep=same, bfloat16 or int8 (form.h).
-/// Throws UsageError that names the methods, or what the method said.
+/// Throws UsageError that names the methods, or what the method said; for a budget that is too small, with the least that is not.
 std::unique_ptr<Method> make_method(std::string_view text, const Context& context);
 
 }  // namespace kinora::cache

@@ -67,13 +67,15 @@ class Series {
 
 class Taylor final : public Method {
  public:
-  Taylor(TaylorSettings settings, int64_t sites) : settings_(std::move(settings)), sites_(sites) {}
+  Taylor(TaylorSettings settings, Context context) : settings_(std::move(settings)), context_(std::move(context)) {}
 
   bool reuses(const SiteKey& key, const Run& run) const override {
     return is_of_interest(key) && is_skipped(run.step) && series_.contains(name_of(key, run));
   }
   Streams reuse(const SiteKey& key, const Run& run) override { return series_.at(name_of(key, run)).at(run.step.call); }
-  bool keeps(const SiteKey& key, const Run& run) const override { return is_of_interest(key) && !is_skipped(run.step); }
+  bool keeps(const SiteKey& key, const Run& run) const override {
+    return is_of_interest(key) && !is_skipped(run.step) && !is_left_out(key);
+  }
   void keep(const SiteKey& key, const Run& run, const Streams& streams) override {
     series_[name_of(key, run)].update(streams, run.step.call, settings_.order, store_.form());
   }
@@ -98,7 +100,24 @@ class Taylor final : public Method {
     for (const auto& [name, series] : series_) total += series.bytes();
     return total;
   }
-  int64_t most_kept_values() const override { return settings_.kinds.empty() ? 0 : sites_ * (settings_.order + 1); }
+  int64_t most_kept_values() const override { return most_values(uses()); }
+  std::vector<SiteUse> uses() const override {
+    std::vector<SiteUse> uses;
+    for (const Site& site : settings_.kinds.empty() ? std::vector<Site>() : context_.order) {
+      const SiteKey key{site.path, 0, site.kind, settings_.point};
+      SiteUse& use = uses.emplace_back(SiteUse{.values = settings_.order + 1});
+      bool is_held = false;
+      for (int call = 0; call < static_cast<int>(context_.schedule.size()); ++call) {
+        Run run;
+        run.step.call = call;
+        use.waits.push_back(is_held);
+        if (is_held && is_skipped(run.step)) ++use.reuses;
+        is_held = is_held || keeps(key, run);
+      }
+      use.waits.push_back(is_held);
+    }
+    return uses;
+  }
 
  private:
   using Name = std::pair<std::string, std::vector<Branch>>;
@@ -114,7 +133,7 @@ class Taylor final : public Method {
   }
 
   TaylorSettings settings_;
-  int64_t sites_;
+  Context context_;
   std::map<Name, Series> series_;
 };
 
@@ -149,9 +168,7 @@ std::unique_ptr<Method> make_taylor(const JsonObject& settings, const Context& c
   const std::string point = settings.string_or("point", "residual");
   if (point != "residual" && point != "module") throw UsageError("TaylorSeer: point is residual or module");
   s.point = point == "module" ? Point::module : Point::residual;
-  int64_t sites = 0;
-  for (const Kind kind : s.kinds) sites += context.sites_of(kind);
-  return std::make_unique<Taylor>(std::move(s), sites);
+  return std::make_unique<Taylor>(std::move(s), context);
 }
 
 }  // namespace kinora::cache

@@ -6,6 +6,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
+#include "kinora/base/memory.h"
 
 namespace kinora::cli {
 
@@ -14,6 +15,11 @@ std::string expectation_of(const video::Plan& plan) {
   out << std::fixed << std::setprecision(2) << "cache " << plan.expected->cache << ": in the calibration "
       << plan.expected->speed << " times as fast to denoise, " << plan.expected->psnr << " dB from the plain clips";
   return out.str();
+}
+
+Json json_of(const cache::BudgetUse& use) {
+  return {{"limit_bytes", use.limit}, {"bytes", use.bytes}, {"all_bytes", use.all_bytes},
+          {"sites_kept", use.kept},   {"sites", use.sites}, {"saving", use.share}};
 }
 
 CacheReport::CacheReport(std::string name, const std::filesystem::path& trace) : name_(std::move(name)) {
@@ -28,6 +34,7 @@ void CacheReport::attach(video::Hooks& hooks) {
       hits_[what].computed += hits.computed;
       hits_[what].reused += hits.reused;
     }
+    budget_ = method.budget();
   };
   if (!trace_) return;
   hooks.on_decision = [this](const cache::Decision& d) {
@@ -45,12 +52,16 @@ void CacheReport::finish() {
   for (const auto& [what, hits] : hits_)
     text += concat(text.empty() ? "" : ", ", what, " ", hits.reused, " of ", hits.reused + hits.computed);
   log_info(concat("cache ", name_, ": reused ", text));
+  if (!budget_ || budget_->sites == 0) return;
+  log_info(concat("cache ", name_, " within ", human_bytes(budget_->limit), ": ", cache::text_of(*budget_)));
 }
 
 Json CacheReport::json() const {
   Json hits = Json::object();
   for (const auto& [what, h] : hits_) hits[what] = {{"computed", h.computed}, {"reused", h.reused}};
-  return {{"name", name_}, {"hits", hits}};
+  Json out = {{"name", name_}, {"hits", hits}};
+  if (budget_) out["budget"] = json_of(*budget_);
+  return out;
 }
 
 }  // namespace kinora::cli

@@ -14,6 +14,8 @@ namespace kinora::cli {
 
 /// What a calibration says of the cache that it chose for the plan: "planned:calls=14 was 3.76 times as fast ...".
 std::string expectation_of(const video::Plan& plan);
+/// {"limit_bytes", "bytes", "all_bytes", "sites_kept", "sites", "saving"}.
+Json json_of(const cache::BudgetUse& use);
 
 class CacheReport {
  public:
@@ -24,12 +26,13 @@ class CacheReport {
   void attach(video::Hooks& hooks);
   /// Says the counts, and gives the trace its name.
   void finish();
-  /// {"name", "hits": {"spatial": {"computed", "reused"}, ...}}.
+  /// {"name", "hits": {"spatial": {"computed", "reused"}, ...}}, and with --cache-memory "budget".
   Json json() const;
 
  private:
   std::string name_;
   std::map<std::string, cache::Hits, std::less<>> hits_;
+  std::optional<cache::BudgetUse> budget_;
   std::optional<AtomicFile> trace_;
 };
 

@@ -123,6 +123,8 @@ void print_as_json(const video::Pipeline& pipeline, const Options& o, const Fore
               {"expected",
                f.plan.expected ? Json{{"speed", f.plan.expected->speed}, {"psnr", f.plan.expected->psnr}} : Json()},
               {"stages", stages},
+              {"cache_bytes", f.memory.caches},
+              {"cache_budget", f.plan.cache_budget ? json_of(*f.plan.cache_budget) : Json()},
               {"output_bytes", f.memory.output},
               {"one_by_one", f.plan.one_by_one},
               {"peak_bytes", predicted(f)},
@@ -160,6 +162,12 @@ void print_as_text(const video::Pipeline& pipeline, const Options& o, const Fore
     row(r.stage, human_bytes(r.weights), human_bytes(r.activations), human_bytes(r.peak));
   row("frames", "", human_bytes(f.memory.output), "");
   std::cout << "\n";
+  if (f.plan.cache != "none") {
+    line("cache") << printable(f.plan.cache, 200) << " keeps at most " << human_bytes(f.memory.caches);
+    if (const auto& budget = f.plan.cache_budget; budget && budget->sites > 0)
+      std::cout << " of " << human_bytes(budget->all_bytes) << ": " << cache::text_of(*budget);
+    std::cout << "\n";
+  }
   line("peak") << human_bytes(predicted(f)) << " and " << human_bytes(f.held) << " that the program itself takes, "
                << (f.plan.one_by_one ? "each part's weights freed before the next is loaded"
                                      : "all parts loaded at once")

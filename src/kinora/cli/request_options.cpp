@@ -48,6 +48,8 @@ void add_request_options(CLI::App& command, RequestOptions& options) {
   command.add_option("--quality", options.quality,
                      "take the fastest cache that keeps the clip that near to the plain one, such as 30dB");
   command.add_option("--speed", options.speed, "take the best cache that is that much faster, such as 2x");
+  command.add_option("--cache-memory", options.cache_memory,
+                     "most memory of what the cache keeps, such as 3GB (default: what it takes)");
   command.add_option("--batch", request.batch, "clips at a time (default: what fits, at most 8)");
   command.add_option("--memory", options.memory, "most memory of the process, such as 8GB (default: what is free)");
 }
@@ -56,7 +58,7 @@ video::Request request_of(const RequestOptions& options) {
   video::Request request = options.request;
   request.prompts.insert(request.prompts.begin(), options.positional.begin(), options.positional.end());
   if (!options.frames.empty()) request.num_frames = video::num_frames_of(options.frames);
-  request.memory = parse_bytes(options.memory);
+  request.memory = parse_bytes(options.memory), request.cache_memory = parse_bytes(options.cache_memory);
   if (!options.quality.empty() || !options.speed.empty()) {
     if (request.cache != "none" && request.cache != "auto")
       throw UsageError(concat("--cache ", request.cache, " leaves nothing to choose by --quality or --speed"),

@@ -12,12 +12,12 @@ namespace kinora::cli {
 struct RequestOptions {
   video::Request request;               ///< what the parser can fill by itself
   std::vector<std::string> positional;  ///< prompts
-  std::string frames, memory;
+  std::string frames, memory, cache_memory;
   std::string quality, speed;  ///< what "auto" goes by
 };
 
 /// Prompts as arguments and --prompt; --height, --width, --resolution, --aspect-ratio, --frames, --loops, --seamless,
-/// --condition-frames, --steps, --guidance-scale, --cache, --quality, --speed, --batch, --memory.
+/// --condition-frames, --steps, --guidance-scale, --cache, --cache-memory, --quality, --speed, --batch, --memory.
 void add_request_options(CLI::App& command, RequestOptions& options);
 
 /// Throws UsageError for a length, an amount of memory, a quality or a speed that is none. Prompts may be missing.

@@ -181,9 +181,10 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
 
   MemoryEstimate e;
   const double captions = batch * branches * tokens * width * (1.0 + 4.0 * static_cast<double>(model.depth));
-  const double kept = rows * static_cast<double>(plan.kept_row_bytes);
+  e.caches = static_cast<uint64_t>(rows) * static_cast<uint64_t>(plan.kept_row_bytes);
+  if (plan.cache_memory > 0) e.caches = std::min(e.caches, plan.cache_memory);
   e.denoise = bytes_of(rows * width * block_peak(model) + captions, sizes.element_bytes) +
-              static_cast<uint64_t>(latents + kept);
+              static_cast<uint64_t>(latents) + e.caches;
 
   const int64_t chunk =
       sizes.vae.micro_frame_size > 0 ? std::min(sizes.vae.micro_frame_size, plan.num_frames) : plan.num_frames;

@@ -22,6 +22,7 @@ struct ModelSizes {
 struct MemoryEstimate {
   uint64_t text = 0, denoise = 0,
            decode = 0;  ///< activations and caches of each phase at their peak, as the ledger counts them
+  uint64_t caches = 0;  ///< of denoise: what is kept between steps
   uint64_t text_weights = 0, transformer_weights = 0, vae_weights = 0;
   uint64_t output = 0;  ///< frames of every clip that is kept, of one that is collected, or those that are written next
   bool vae_first = false;  ///< the autoencoder is loaded before the transformer: it encodes what is given

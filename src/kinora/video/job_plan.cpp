@@ -52,6 +52,7 @@ void add_ways(const Plan& plan, Json& out) {
   if (plan.tail.frames > 0) out["tail"] = of_span(plan.tail);
   if (plan.condition_edit > 0) out["condition_edit"] = plan.condition_edit;
   if (plan.cache != "none") out["cache"] = plan.cache;
+  if (plan.cache_memory > 0) out["cache_memory"] = plan.cache_memory;
 }
 
 Json of_given(const Given& given) {

@@ -153,9 +153,12 @@ Plan Pipeline::plan(const Request& request) const {
     plan.cache = plan.expected->cache;
   }
   if (const auto cache = make_cache(plan, *parts_)) {
-    plan.kept_row_bytes = cache->most_row_bytes(parts_->transformer.config().hidden_size,
-                                                static_cast<int64_t>(parts_->sizes.element_bytes));
-    if (cache->looks_at_data()) plan.batch = 1;  // a clip must not depend on its neighbours
+    plan.cache_budget = cache->budget();
+    plan.kept_row_bytes = plan.cache_budget ? plan.cache_budget->all_row_bytes
+                                            : cache->most_row_bytes(parts_->transformer.config().hidden_size,
+                                                                    static_cast<int64_t>(parts_->sizes.element_bytes));
+    // A clip must not depend on its neighbours: neither on their values nor on how many share the budget.
+    if (cache->looks_at_data() || plan.cache_memory > 0) plan.batch = 1;
   }
   // Weights that are loaded already are part of what the process holds.
   ModelSizes sizes = parts_->sizes;

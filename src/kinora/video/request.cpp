@@ -111,7 +111,7 @@ Plan make_plan(const Request& request, const Defaults& defaults, int64_t least_s
                      "leave --aes, --flow and --camera-motion out, or write them into the prompt");
   }
   plan.loops = in_range("the number of loops", request.loops, int64_t{1}, kMostLoops);
-  plan.cache = request.cache;
+  plan.cache = request.cache, plan.cache_memory = request.cache_memory;
   plan.seamless = request.seamless, plan.before = request.before, plan.after = request.after;
   if (plan.seamless && plan.after) {
     throw UsageError("a clip that leads to another cannot lead back to its own beginning",

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kinora/base/json.h"
+#include "kinora/cache/budget.h"
 #include "kinora/cache/calibration.h"
 #include "kinora/text/prompt.h"
 #include "kinora/video/conditioning.h"
@@ -38,6 +39,7 @@ struct Request {
   std::optional<int64_t> condition_frames;   ///< that a pass is given at an end; rounded down to whole latent frames
   double condition_edit = 0;                 ///< their edit ratio below 1: 0 keeps them, more lets them change
   std::string cache = "none";                ///< what is reused between steps: cache/registry.h
+  uint64_t cache_memory = 0;                 ///< bytes that the cache keeps at most; 0: what it takes
   int64_t batch = 0;                         ///< clips at a time; 0: what fits into the memory, at most 8
   uint64_t memory = 0;                       ///< resident bytes of the process at most; 0: what the machine has
   bool keeps_clips = true;                   ///< until the last is made; false where Hooks::on_frames takes them
@@ -79,7 +81,11 @@ struct Plan {
   Span head, tail;  ///< set by Pipeline::plan
   std::string cache = "none";
   std::optional<cache::Measured> expected;  ///< what a calibration says of a cache that it chose
-  int64_t kept_row_bytes = 0;  ///< that the cache keeps at most for each row of a block's output; set by Pipeline::plan
+  uint64_t cache_memory = 0;
+  /// Set by Pipeline::plan: what the cache takes at most for each row of a block's output where memory is no limit, and what
+  /// cache_memory came to.
+  int64_t kept_row_bytes = 0;
+  std::optional<cache::BudgetUse> cache_budget;
   bool keeps_clips = true, collects_frames = false;
   bool is_decode_only = false;                 ///< of a job that is denoised
   bool one_by_one = false;                     ///< weights of one part in memory at a time

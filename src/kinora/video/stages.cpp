@@ -7,6 +7,7 @@
 #include "kinora/cache/registry.h"
 #include "kinora/diffusion/influence.h"
 #include "kinora/media/frames_tensor.h"
+#include "kinora/models/open_sora/work.h"
 #include "kinora/tensor/random.h"
 #include "kinora/video/mask_strategy.h"
 #include "kinora/video/stdit3_denoiser.h"
@@ -91,21 +92,31 @@ std::vector<media::Frames> preview(const Work& work, const Tensor& clean) {
 int64_t Work::latent_frames() const { return parts.vae.latent_size({plan.num_frames, plan.height, plan.width})[0]; }
 
 cache::Context cache_context(const Plan& plan, const Parts& parts) {
-  const int64_t depth = parts.transformer.config().depth;
+  const models::STDiT3Config& model = parts.transformer.config();
+  const auto [t, h, w] = parts.vae.latent_size({plan.num_frames, plan.height, plan.width});
   const auto schedule = plan.scheduler->timesteps();
-  const bool is_stochastic = plan.scheduler->is_stochastic();
-  return {.model = "STDiT3",
-          .sites = {{Kind::spatial, depth}, {Kind::temporal, depth}, {Kind::cross, 2 * depth}, {Kind::mlp, 2 * depth}},
-          .schedule = {schedule.begin(), schedule.end()},
-          .steps = plan.steps,
-          .is_stochastic = is_stochastic,
-          .guidance_scale = plan.guidance_scale,
-          .influence = is_stochastic ? std::vector<double>() : influence_of(*plan.scheduler),
-          .calibration = parts.calibration()};
+  cache::Context context{.model = "STDiT3",
+                         .sites = {{Kind::spatial, model.depth},
+                                   {Kind::temporal, model.depth},
+                                   {Kind::cross, 2 * model.depth},
+                                   {Kind::mlp, 2 * model.depth}},
+                         .schedule = {schedule.begin(), schedule.end()},
+                         .steps = plan.steps,
+                         .is_stochastic = plan.scheduler->is_stochastic(),
+                         .rows = (plan.is_guided() ? 2 : 1) * models::stdit3_rows(model, t, h, w),
+                         .width = model.hidden_size,
+                         .element_bytes = static_cast<int64_t>(parts.sizes.element_bytes),
+                         .budget = plan.cache_memory,
+                         .guidance_scale = plan.guidance_scale};
+  for (const models::SiteWork& site : models::stdit3_sites(model, t, h, w, model.model_max_length))
+    context.order.push_back({site.path, site.kind, site.flops});
+  if (plan.cache == "none") return context;
+  if (!context.is_stochastic) context.influence = influence_of(*plan.scheduler);
+  context.calibration = parts.calibration();
+  return context;
 }
 
 std::unique_ptr<cache::Method> make_cache(const Plan& plan, const Parts& parts) {
-  if (plan.cache == "none") return nullptr;
   return cache::make_method(plan.cache, cache_context(plan, parts));
 }
 

@@ -1,0 +1,85 @@
+// What --cache-memory does to a request: which sites are kept, the estimate, the meter, and what is told of it.
+#include <gtest/gtest.h>
+
+#include "kinora/base/error.h"
+#include "kinora/tensor/allocator.h"
+#include "kinora/video/pipeline.h"
+#include "kinora/video/test_model.h"
+
+namespace kinora::video {
+namespace {
+
+class CacheBudget : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    counted_ = new Ledger;  // tensors may be freed after main
+    install_counting_allocator(*counted_);
+    model_ = new TestModel;
+    model_->write();
+  }
+  static void TearDownTestSuite() { delete model_; }
+  static Pipeline load() {
+    PipelineOptions options;
+    options.paths.model = model_->folder;
+    options.dtype = at::kFloat;
+    return Pipeline::load(options);
+  }
+  static Request request(const char* cache) {
+    Request request;
+    request.prompts = {"a red ball moves right", "blue square"};
+    request.seed = 5, request.steps = 6, request.cache = cache;
+    return request;
+  }
+  static TestModel* model_;
+  static Ledger* counted_;
+};
+TestModel* CacheBudget::model_ = nullptr;
+Ledger* CacheBudget::counted_ = nullptr;
+
+TEST_F(CacheBudget, KeepsTheMeterBelowIt) {
+  Pipeline pipeline = load();
+  for (const char* cache : {"pab:window=0..1000", "pab:window=0..1000,keep=int8"}) {
+    Request asked = request(cache);
+    asked.batch = 1;
+    const Plan whole = pipeline.plan(asked);
+    const uint64_t all = estimate_memory(pipeline.sizes(), whole).caches;
+    asked.batch = 0, asked.cache_memory = all / 2;
+    const Plan plan = pipeline.plan(asked);
+    EXPECT_EQ(plan.batch, 1) << "how many sites are kept must not depend on a clip's neighbours";
+    EXPECT_EQ(plan.cache_budget->all_bytes, all);
+    EXPECT_LE(estimate_memory(pipeline.sizes(), plan).caches, asked.cache_memory);
+
+    std::optional<cache::BudgetUse> told;
+    std::map<std::string, cache::Hits, std::less<>> hits;
+    Hooks hooks;
+    hooks.on_cache = [&](const cache::Method& method) { told = method.budget(), hits = method.hits(); };
+    // The caption's keys and values are kept for all steps as well, and not the cache's.
+    counted_->reset_peaks();
+    Request plain = request("none");
+    plain.batch = 1;
+    pipeline.generate(plain);
+    const uint64_t without = counted_->peak(MemoryKind::caches);
+    counted_->reset_peaks();
+    const auto clips = pipeline.generate(plan, hooks);
+    constexpr uint64_t kHeads = 64 * 2 * 64;  // the allocator's, for each of two buffers of a site
+    EXPECT_LE(counted_->peak(MemoryKind::caches), without + told->bytes + kHeads);
+    EXPECT_GE(counted_->peak(MemoryKind::caches), told->bytes);
+    EXPECT_EQ(told->kept, plan.cache_budget->kept);
+    EXPECT_LT(told->kept, told->sites);
+    EXPECT_GT(told->kept, 0);
+    EXPECT_GT(hits.at("spatial").reused, 0);
+    EXPECT_EQ(Json::parse(clips[0].metadata.settings).at("cache_memory"), asked.cache_memory);
+  }
+}
+
+TEST_F(CacheBudget, IsRefusedWhereItCannotBe) {
+  Pipeline pipeline = load();
+  for (const char* cache : {"none", "pab:window=0..1000", "first-block"}) {
+    Request asked = request(cache);
+    asked.cache_memory = 1;
+    EXPECT_THROW(pipeline.plan(asked), UsageError) << cache;
+  }
+}
+
+}  // namespace
+}  // namespace kinora::video
