@@ -184,6 +184,24 @@ class Tools(unittest.TestCase):
         self.assertEqual((longer["num_frames"], longer["height"], longer["width"]), (102, 128, 96))
         self.assertGreater(longer["peak_bytes"], one["peak_bytes"])
 
+    def test_plan_says_what_a_cache_keeps_and_what_a_budget_costs(self):
+        def plan(*options):
+            return json.loads(self.works("plan", "--json", "-m", MODEL, *options))
+        pab = ("--cache", "pab:window=0..1000")
+        whole, int8 = plan(*pab), plan("--cache", pab[1] + ",keep=int8")
+        self.assertEqual(plan()["cache_bytes"], 0)
+        self.assertIsNone(whole["cache_budget"])
+        self.assertLess(int8["cache_bytes"], whole["cache_bytes"])
+        within = plan(*pab, "--cache-memory", str(whole["cache_bytes"] // 2))
+        budget = within["cache_budget"]
+        self.assertEqual(budget["all_bytes"], whole["cache_bytes"])
+        self.assertLessEqual(budget["bytes"], budget["limit_bytes"])
+        self.assertTrue(0 < budget["sites_kept"] < budget["sites"] and 0 < budget["saving"] < 1, budget)
+        text = self.works("plan", "-m", MODEL, *pab, "--cache-memory", str(whole["cache_bytes"] // 2))
+        self.assertIn(f"kept {budget['sites_kept']} of {budget['sites']} sites", text)
+        self.refused(2, "plan", "-m", MODEL, *pab, "--cache-memory", "1B", says="--cache-memory")
+        self.refused(2, "plan", "-m", MODEL, "--cache-memory", "1GB", says="no cache")
+
     def test_plan_prints_a_table(self):
         text = self.works("plan", "-m", MODEL)
         for word in ("latents", "tokens", "model calls", "FLOP", "stage", "weights", "activations", "text", "denoise", "decode", "peak", "fits"):

@@ -39,17 +39,15 @@ int64_t most_values(std::span<const SiteUse> uses) {
   return timeline.most();
 }
 
-std::vector<bool> choose_sites(std::span<const SiteUse> uses, std::span<const double> work, int64_t most) {
+std::vector<bool> choose_sites(std::span<const SiteUse> uses, std::span<const double> saved, int64_t most) {
   std::vector<size_t> order(uses.size());
   std::iota(order.begin(), order.end(), size_t{0});
-  const auto worth = [&](size_t i) {
-    return work[i] * static_cast<double>(uses[i].reuses) / static_cast<double>(std::max<int64_t>(1, uses[i].values));
-  };
+  const auto worth = [&](size_t i) { return saved[i] / static_cast<double>(std::max<int64_t>(1, uses[i].values)); };
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return worth(a) > worth(b); });
   std::vector<bool> kept(uses.size());
   Timeline timeline(uses);
   for (const size_t i : order) {
-    if (uses[i].reuses == 0) continue;
+    if (uses[i].reuses() == 0) continue;
     timeline.add(uses[i], i);
     kept[i] = timeline.most() <= most;
     if (!kept[i]) timeline.add(uses[i], i, -1);
@@ -59,6 +57,8 @@ std::vector<bool> choose_sites(std::span<const SiteUse> uses, std::span<const do
 
 std::string text_of(const BudgetUse& use) {
   if (use.sites == 0) return {};
+  if (use.on_host > 0)
+    return concat("kept ", use.kept, " of ", use.sites, " sites, ", use.on_host, " of them in the host's memory");
   return concat("kept ", use.kept, " of ", use.sites, " sites, ", std::lround(100 * use.share), " % of the saving");
 }
 

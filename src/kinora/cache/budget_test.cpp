@@ -9,8 +9,8 @@
 namespace kinora::cache {
 namespace {
 
-SiteUse use_of(std::vector<bool> waits, int64_t reuses, int64_t values = 1) {
-  return {.waits = std::move(waits), .reuses = reuses, .values = values};
+SiteUse use_of(std::vector<bool> waits, size_t reuses, int64_t values = 1) {
+  return {.waits = std::move(waits), .taken = std::vector<bool>(reuses, true), .values = values};
 }
 
 TEST(Budget, CountsWhatIsKeptAtOneTimeAtMost) {
@@ -27,9 +27,9 @@ TEST(Budget, TakesTheSitesThatSaveMostForTheirBytes) {
   const std::vector<bool> always{false, true, true, true};
   const std::vector<SiteUse> uses{use_of(always, 2), use_of(always, 2), use_of(always, 3, 2), use_of(always, 1),
                                   use_of({false, false, false, false}, 0)};
-  const std::vector<double> work{1, 3, 3, 1, 100};
-  const auto kept = [&](int64_t most) { return choose_sites(uses, work, most); };
-  using Bits = std::vector<bool>;  // worth by value: 2, 6, 4.5, 1, 0
+  const std::vector<double> saved{2, 6, 9, 1, 0};
+  const auto kept = [&](int64_t most) { return choose_sites(uses, saved, most); };
+  using Bits = std::vector<bool>;  // by value: 2, 6, 4.5, 1, 0
   EXPECT_EQ(kept(0), (Bits{false, false, false, false, false}));
   EXPECT_EQ(kept(1), (Bits{false, true, false, false, false}));
   EXPECT_EQ(kept(2), (Bits{true, true, false, false, false})) << "the next best does not fit, one behind it does";

@@ -40,8 +40,6 @@ std::string_view kind_name(Kind kind);
 
 class Method : public Policy {
  public:
-  using Paths = std::set<std::string, std::less<>>;
-
   /// The prediction of a step; what the denoiser's seam would give without this method is model.predict(...).
   virtual std::vector<Tensor> predict(Denoiser& model, const Tensor& latents, const Step& step,
                                       std::span<const Branch> wanted);
@@ -59,6 +57,13 @@ class Method : public Policy {
   /// For a budget: what keeping at each site of Context::order would take and give; nothing from methods that keep a few values,
   /// all or none.
   virtual std::vector<SiteUse> uses() const { return {}; }
+  /// What it keeps at these sites lies in the host's memory: Store::use_host. For methods whose store names sites by their
+  /// paths.
+  virtual bool can_use_host() const { return false; }
+  void use_host(c10::Device device, Paths sites, std::vector<std::string> takes) {
+    store_.use_host(device, std::move(sites), std::move(takes));
+  }
+  const Store& store() const { return store_; }
   /// Keeps nothing at these sites: they are always computed. To be set before the first call.
   void leave_out(Paths sites) { left_out_ = std::move(sites); }
   void set_budget(const BudgetUse& use) { budget_ = use; }
@@ -123,6 +128,8 @@ struct Context {
   std::vector<Site> order;                         ///< every site, as a call visits them
   int64_t rows = 0, width = 0, element_bytes = 4;  ///< of a block's output with all branches
   uint64_t budget = 0;                             ///< bytes that are kept at most; 0: no limit
+  /// The device whose values may lie in the host's memory beyond the budget; none: beyond it nothing is kept.
+  std::optional<c10::Device> host_for;
   double guidance_scale = 1;
   std::vector<double> influence;             ///< diffusion/influence.h; empty where it is not known
   const Calibration* calibration = nullptr;  ///< of the model, or none; outlives the making alone

@@ -171,8 +171,8 @@ std::vector<SiteUse> Pab::uses() const {
       Run run;
       run.step = {.call = static_cast<int>(call), .timestep = schedule[call], .schedule = schedule};
       use.waits.push_back(is_held);
-      if (is_held && is_due(key, run.step)) {
-        ++use.reuses;
+      use.taken.push_back(is_held && is_due(key, run.step));
+      if (use.taken.back()) {
         is_held = rule_of(key) ? keeps(key, run) : !decide_mlp(key, run.step).is_last;
       } else {
         is_held = is_held || keeps(key, run);

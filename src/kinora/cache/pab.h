@@ -69,6 +69,7 @@ class Pab final : public Method {
   void ran(const SiteKey& key, const Run& run, bool reused) override;
   int64_t most_kept_values() const override { return most_values(uses()); }
   std::vector<SiteUse> uses() const override;
+  bool can_use_host() const override { return true; }
 
  private:
   const PabRule* rule_of(const SiteKey& key) const;

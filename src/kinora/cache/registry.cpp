@@ -1,11 +1,9 @@
 #include "kinora/cache/registry.h"
 
-#include <algorithm>
 #include <charconv>
-#include <limits>
 
 #include "kinora/base/error.h"
-#include "kinora/base/memory.h"
+#include "kinora/cache/fit_budget.h"
 #include "kinora/cache/methods.h"
 
 namespace kinora::cache {
@@ -42,44 +40,6 @@ Form take_form(Json& settings) {
   const Form form = form_of(keep->is_string() ? keep->get<std::string>() : keep->dump());
   settings.erase(keep);
   return form;
-}
-
-/// Where not all fits, the method is to leave sites out.
-void fit_budget(Method& method, const Context& context, std::string_view name) {
-  const auto rows = static_cast<uint64_t>(context.rows);
-  const auto row_bytes_of_all = [&] { return method.most_row_bytes(context.width, context.element_bytes); };
-  BudgetUse use{.limit = context.budget, .all_row_bytes = row_bytes_of_all()};
-  use.all_bytes = static_cast<uint64_t>(use.all_row_bytes) * rows;
-  const std::vector<SiteUse> uses = method.uses();
-  const int64_t value_bytes = context.rows * row_bytes(method.form(), context.width, context.element_bytes);
-  uint64_t least = uses.empty() ? use.all_bytes : std::numeric_limits<uint64_t>::max();
-  std::vector<double> work;
-  double all_work = 0;
-  for (size_t i = 0; i < uses.size(); ++i) {
-    work.push_back(context.order[i].work);
-    if (uses[i].reuses == 0) continue;
-    ++use.sites;
-    all_work += work[i] * static_cast<double>(uses[i].reuses);
-    least = std::min(least, static_cast<uint64_t>(uses[i].values * value_bytes));
-  }
-  if (use.all_bytes > use.limit && least > use.limit)
-    throw UsageError(
-        concat("the cache ", name, " keeps ", uses.empty() ? "" : "at least ", human_bytes(least),
-               ", and its budget is ", human_bytes(use.limit)),
-        concat("give --cache-memory ", least, method.form() == Form::int8 ? " or more" : " or more, or set keep=int8"));
-  Method::Paths left_out;
-  double kept_work = 0;
-  const int64_t most = value_bytes > 0 ? static_cast<int64_t>(use.limit / static_cast<uint64_t>(value_bytes)) : 0;
-  const std::vector<bool> kept = choose_sites(uses, work, most);
-  for (size_t i = 0; i < uses.size(); ++i) {
-    use.kept += kept[i] ? 1 : 0;
-    if (kept[i]) kept_work += work[i] * static_cast<double>(uses[i].reuses);
-    if (!kept[i]) left_out.insert(context.order[i].path);
-  }
-  use.share = all_work > 0 ? kept_work / all_work : 1;
-  method.leave_out(std::move(left_out));
-  use.bytes = static_cast<uint64_t>(row_bytes_of_all()) * rows;
-  method.set_budget(use);
 }
 
 }  // namespace

@@ -49,21 +49,36 @@ void Store::put_as(Form form, std::string_view site, const std::vector<Branch>& 
   Entries& entries = sites_[std::string(site)];
   entries = without(entries, rows);  // freed before the new one takes its memory
   Entry entry{rows, {}};
-  for (const Tensor& t : streams) entry.streams.push_back(kept_as(t, form));
+  const bool is_on_host = host_ && host_->sites.contains(site);
+  if (is_on_host) {
+    if (host_->fetched == site) forget_fetched();
+    host_->carrier.pace();
+  }
+  for (const Tensor& t : streams) {
+    Kept kept = kept_as(t, form);
+    entry.streams.push_back(is_on_host ? to_host(kept) : std::move(kept));
+  }
   entries.push_back(std::move(entry));
+  if (is_on_host) fetch_ahead();
 }
 
-std::optional<Streams> Store::find(std::string_view site, const std::vector<Branch>& rows) const {
+std::optional<Streams> Store::find(std::string_view site, const std::vector<Branch>& rows) {
   const auto known = sites_.find(site);
   if (known == sites_.end()) return std::nullopt;
-  for (const Entry& e : known->second) {
+  if (!host_ || !host_->sites.contains(site)) return joined(known->second, rows);
+  if (!has(site, rows)) return std::nullopt;
+  return joined(take(site), rows);
+}
+
+std::optional<Streams> Store::joined(const Entries& entries, const std::vector<Branch>& rows) {
+  for (const Entry& e : entries) {
     if (e.rows == rows) return restored_all(e.streams);
   }
   std::vector<Streams> parts;
   for (const Branch branch : rows) {
-    const auto entry = std::find_if(known->second.begin(), known->second.end(),
-                                    [&](const Entry& e) { return has_branch(e.rows, branch); });
-    if (entry == known->second.end()) return std::nullopt;
+    const auto entry =
+        std::find_if(entries.begin(), entries.end(), [&](const Entry& e) { return has_branch(e.rows, branch); });
+    if (entry == entries.end()) return std::nullopt;
     const auto at = std::find(entry->rows.begin(), entry->rows.end(), branch) - entry->rows.begin();
     parts.push_back(restored_all(parts_of(entry->streams, static_cast<size_t>(at), entry->rows.size())));
   }
@@ -81,15 +96,32 @@ bool Store::has(std::string_view site, const std::vector<Branch>& rows) const {
 void Store::drop(std::string_view site, const std::vector<Branch>& rows) {
   const auto known = sites_.find(site);
   if (known == sites_.end()) return;
+  if (host_ && host_->fetched == site) forget_fetched();
   known->second = without(known->second, rows);
   if (known->second.empty()) sites_.erase(known);
 }
 
 uint64_t Store::bytes() const {
+  std::vector<const Entries*> lists;
+  for (const auto& [site, entries] : sites_) lists.push_back(&entries);
+  if (host_) lists.push_back(&host_->entries);
+  return bytes_of(lists);
+}
+
+uint64_t Store::device_bytes() const {
+  std::vector<const Entries*> lists;
+  for (const auto& [site, entries] : sites_) {
+    if (!host_ || !host_->sites.contains(site)) lists.push_back(&entries);
+  }
+  if (host_) lists.push_back(&host_->entries);
+  return bytes_of(lists);
+}
+
+uint64_t Store::bytes_of(const std::vector<const Entries*>& lists) {
   std::set<const void*> seen;
   uint64_t total = 0;
-  for (const auto& [site, entries] : sites_) {
-    for (const Entry& e : entries) {
+  for (const Entries* entries : lists) {
+    for (const Entry& e : *entries) {
       for (const Kept& kept : e.streams) {
         for (const Tensor& t : {kept.values, kept.scales}) {
           if (t.defined() && seen.insert(t.storage().unsafeGetStorageImpl()).second) total += t.storage().nbytes();

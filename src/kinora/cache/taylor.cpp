@@ -111,7 +111,7 @@ class Taylor final : public Method {
         Run run;
         run.step.call = call;
         use.waits.push_back(is_held);
-        if (is_held && is_skipped(run.step)) ++use.reuses;
+        use.taken.push_back(is_held && is_skipped(run.step));
         is_held = is_held || keeps(key, run);
       }
       use.waits.push_back(is_held);

@@ -19,7 +19,8 @@ std::string expectation_of(const video::Plan& plan) {
 
 Json json_of(const cache::BudgetUse& use) {
   return {{"limit_bytes", use.limit}, {"bytes", use.bytes}, {"all_bytes", use.all_bytes},
-          {"sites_kept", use.kept},   {"sites", use.sites}, {"saving", use.share}};
+          {"sites_kept", use.kept},   {"sites", use.sites}, {"sites_on_host", use.on_host},
+          {"saving", use.share}};
 }
 
 CacheReport::CacheReport(std::string name, const std::filesystem::path& trace) : name_(std::move(name)) {

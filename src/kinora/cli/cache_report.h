@@ -14,7 +14,7 @@ namespace kinora::cli {
 
 /// What a calibration says of the cache that it chose for the plan: "planned:calls=14 was 3.76 times as fast ...".
 std::string expectation_of(const video::Plan& plan);
-/// {"limit_bytes", "bytes", "all_bytes", "sites_kept", "sites", "saving"}.
+/// {"limit_bytes", "bytes", "all_bytes", "sites_kept", "sites", "sites_on_host", "saving"}.
 Json json_of(const cache::BudgetUse& use);
 
 class CacheReport {

@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 
 #include "kinora/base/error.h"
+#include "kinora/cache/registry.h"
+#include "kinora/models/open_sora/work.h"
 #include "kinora/tensor/allocator.h"
 #include "kinora/video/pipeline.h"
 #include "kinora/video/test_model.h"
@@ -79,6 +81,35 @@ TEST_F(CacheBudget, IsRefusedWhereItCannotBe) {
     asked.cache_memory = 1;
     EXPECT_THROW(pipeline.plan(asked), UsageError) << cache;
   }
+}
+
+TEST(CacheBudgetOfOpenSora, IsWhatTheDocumentationSays) {
+  const models::STDiT3Config config;  // XL/2
+  // 51 frames of 480x848, 30 steps: the timesteps in bfloat16, as PAB sees them.
+  cache::Context context{.model = "STDiT3",
+                         .schedule = {1000, 992, 984, 976, 968, 960, 952, 940, 932, 920, 908, 892, 880, 864, 848,
+                                      828,  808, 788, 764, 736, 708, 676, 636, 596, 548, 492, 426, 350, 258, 143},
+                         .steps = 30,
+                         .rows = 2 * models::stdit3_rows(config, 15, 60, 106),
+                         .width = config.hidden_size,
+                         .element_bytes = 2};
+  for (const models::SiteWork& site : models::stdit3_sites(config, 15, 60, 106, 300))
+    context.order.push_back({site.path, site.kind, site.flops});
+  const auto within = [&](const char* text, uint64_t budget) {
+    context.budget = budget;
+    return cache::make_method(text, context)->budget().value();
+  };
+  const uint64_t three_gb = 3'000'000'000;
+  const cache::BudgetUse plain = within("pab", three_gb), int8 = within("pab:keep=int8", three_gb);
+  EXPECT_EQ(plain.all_bytes, 122u * 109'900'800) << "attentions 12.3 GB, MLPs 1.1 GB";
+  EXPECT_EQ(int8.all_bytes, 122u * 55'141'200);
+  EXPECT_EQ(cache::text_of(plain), "kept 27 of 122 sites, 29 % of the saving");
+  EXPECT_EQ(cache::text_of(int8), "kept 54 of 122 sites, 54 % of the saving");
+  EXPECT_EQ(plain.bytes, 27u * 109'900'800);
+  context.host_for = at::Device(at::kCPU);
+  const cache::BudgetUse host = within("pab", three_gb);
+  EXPECT_EQ(cache::text_of(host), "kept 122 of 122 sites, 99 of them in the host's memory");
+  EXPECT_EQ(host.bytes, 27u * 109'900'800) << "23 sites, and 4 values on their way";
 }
 
 }  // namespace

@@ -107,6 +107,7 @@ cache::Context cache_context(const Plan& plan, const Parts& parts) {
                          .width = model.hidden_size,
                          .element_bytes = static_cast<int64_t>(parts.sizes.element_bytes),
                          .budget = plan.cache_memory,
+                         .host_for = parts.device.is_cpu() ? std::nullopt : std::optional(parts.device),
                          .guidance_scale = plan.guidance_scale};
   for (const models::SiteWork& site : models::stdit3_sites(model, t, h, w, model.model_max_length))
     context.order.push_back({site.path, site.kind, site.flops});
