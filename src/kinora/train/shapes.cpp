@@ -107,6 +107,7 @@ bool may_change(const ShapesContext& context, std::string_view key) {
                                       {"stages.finetune.", has_temporal},
                                       {"stages.denoiser.", false},
                                       {"stages.gate", false},
+                                      {"shift", false},
                                       {"defaults.", false}}) {
     if (key.starts_with(part)) return !is_made;
   }
@@ -192,6 +193,7 @@ ShapesConfig ShapesConfig::from_json(const Json& json, const std::string& what) 
   c.transformer = models::STDiT3Config::from_json(transformer, what + " transformer");
   c.dtype = dtype_of(root.string_or("dtype", "bfloat16"));
   c.seed = root.int_or("seed", 0, 0);
+  c.shift = number_within(root, "shift", c.shift, 1, 100);
   c.defaults = root.require_object("defaults").json();
 
   const JsonObject stages = root.require_object("stages");
@@ -224,6 +226,9 @@ ShapesConfig ShapesConfig::from_json(const Json& json, const std::string& what) 
   c.picture_every = denoiser.int_or("picture_every", c.picture_every, 0);
   c.given_every = denoiser.int_or("given_every", c.given_every, 0);
   if (denoiser.has("pairs")) c.pairs = number_within(denoiser, "pairs", 0, 0, 1);
+  if (c.pairs && c.world.pairs <= 0)
+    throw DataError(concat(denoiser.what(), ": a share of \"pairs\", but the world draws none"),
+                    "set the world's \"pairs\", too");
   c.picture_batch = denoiser.int_or("picture_batch", c.denoiser.batch, 1, kMostClips);
   if (c.picture_batch % c.denoiser.parts != 0)
     throw DataError(concat(denoiser.what(), ": a \"picture_batch\" of ", c.picture_batch, " cannot be split into ",
@@ -252,8 +257,9 @@ void export_shapes(const ShapesConfig& config, const fs::path& target, const mod
   write_json(folder / "vae/config.json", vae_config.to_json());
   write_json(folder / "text_encoder/config.json", config.text_encoder);
   write_file(folder / "tokenizer/tokenizer.json", world::tokenizer_json(config.world));
-  write_json(folder / "scheduler/scheduler_config.json",
-             {{"_class_name", "RFLOW"}, {"num_train_timesteps", 1000}, {"use_timestep_transform", false}});
+  Json scheduler{{"_class_name", "RFLOW"}, {"num_train_timesteps", 1000}, {"use_timestep_transform", false}};
+  if (config.shift != 1) scheduler["shift"] = config.shift;
+  write_json(folder / "scheduler/scheduler_config.json", scheduler);
   write_json(folder / "world.json", world::to_json(config.world));
   write_json(folder / "model_index.json", {{"_class_name", "OpenSoraPipeline"},
                                            {"transformer", {"kinora", "STDiT3"}},

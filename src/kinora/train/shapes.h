@@ -3,7 +3,7 @@
 //
 // A folder belongs to one config, kept in its config.json, and to one run at a time. A run that goes on may change what
 // is still to come and nothing that was made: every key of a stage without weights (the denoiser never has them, so that
-// its steps can always grow), the gate, and `defaults`. What all stages share (world, models, dtype, seed, the model to
+// its steps can always grow), the gate, `shift` and `defaults`. What all stages share (world, models, dtype, seed, the model to
 // go on from) never changes.
 #pragma once
 
@@ -56,6 +56,7 @@ struct ShapesConfig {
   std::optional<double> pairs;  ///< share of a step's clips that show two objects; the world's where it is not set
   TimeDraw times;
   double text_lr_factor = 0.3;  ///< of the denoiser's rate, for the text encoder
+  double shift = 1;             ///< of the sampler's times: diffusion/rflow.h
   Json defaults;                ///< what `generate` uses when it is not told otherwise; written into model_index.json
 
   /// Throws DataError naming the key: for sizes that do not fit each other, too, before hours of training find out.

@@ -77,6 +77,8 @@ TEST(ShapesConfig, RefusesWhatWouldFailInTheMiddleOfAStage) {
            {"/stages/denoiser/time_std", -1},
            {"/stages/denoiser/picture_batch", 0},
            {"/stages/denoiser/given_every", -1},
+           {"/stages/denoiser/pairs", 1.5},
+           {"/shift", 0.5},
            {"/stages/gate", 1.5},
            {"/stages/gates", 0.5},
            {"/dtype", "float8"},
