@@ -1,5 +1,6 @@
 // A plan as JSON and back: what a clip's metadata and a job hold of it.
 #include <algorithm>
+#include <limits>
 
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
@@ -169,6 +170,7 @@ Plan Pipeline::plan(const Job& job, uint64_t memory) const {
   plan.head = span_in(s, "head"), plan.tail = span_in(s, "tail");
   plan.condition_edit = s.number_or("condition_edit", 0);
   plan.cache = s.string_or("cache", "none");
+  plan.cache_memory = static_cast<uint64_t>(s.int_or("cache_memory", 0, 0, std::numeric_limits<int64_t>::max()));
   const bool fits = plan.texts.size() == plan.prompts.size() && !plan.prompts.empty() &&
                     plan.head.frames + plan.tail.frames < plan.num_frames && plan.fps > 0 && plan.fps <= 1000;
   if (!fits) throw DataError("the job's settings do not fit together", "the job is damaged");
