@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kinora/base/error.h"
+#include "kinora/diffusion/levels.h"
 #include "kinora/diffusion/schedulers.h"
 
 namespace kinora {
@@ -14,68 +15,16 @@ using Numbers = std::vector<double>;
 
 enum class Prediction { epsilon, sample, v };
 
-[[noreturn]] void refuse(const JsonObject& config, const char* key, const std::string& value) {
-  throw DataError(concat(config.what(), ": ", key, " \"", value, "\" is not known"));
-}
-
 Prediction prediction_of(const JsonObject& config) {
   const std::string name = config.string_or("prediction_type", "epsilon");
   if (name == "epsilon") return Prediction::epsilon;
   if (name == "sample") return Prediction::sample;
   if (name == "v_prediction") return Prediction::v;
-  refuse(config, "prediction_type", name);
+  refuse_word(config, "prediction_type", name);
 }
 
-/// What the families differ in where a config is silent.
-struct Family {
-  double beta_start, beta_end;
-  const char* beta_schedule;
-  double snr_shift_scale;  ///< 0: the family has no shift
-};
-constexpr Family kDdim{0.0001, 0.02, "linear", 0}, kCogVideoX{0.00085, 0.012, "scaled_linear", 3.0};
-
-Numbers betas_of(const JsonObject& config, const Family& family, int64_t count) {
-  Numbers betas = config.numbers_or("trained_betas", {});
-  if (!betas.empty()) return betas;
-  const double first = config.number_or("beta_start", family.beta_start),
-               last = config.number_or("beta_end", family.beta_end);
-  const std::string name = config.string_or("beta_schedule", family.beta_schedule);
-  const auto cosine = [](double t) { return std::pow(std::cos((t + 0.008) / 1.008 * M_PI / 2), 2); };
-  const auto total = static_cast<double>(count);
-  for (int64_t i = 0; i < count; ++i) {
-    const double at = static_cast<double>(i), share = count == 1 ? 0 : at / (total - 1);
-    if (name == "linear") {
-      betas.push_back(first + (last - first) * share);
-    } else if (name == "scaled_linear") {
-      betas.push_back(std::pow(std::sqrt(first) + (std::sqrt(last) - std::sqrt(first)) * share, 2));
-    } else if (name == "squaredcos_cap_v2") {
-      betas.push_back(std::min(1 - cosine((at + 1) / total) / cosine(at / total), 0.999));
-    } else {
-      refuse(config, "beta_schedule", name);
-    }
-  }
-  return betas;
-}
-
-/// a(t) of every training step. Zero terminal SNR moves and scales sqrt(a) so that the last is 0 (Lin et al. 2024, algorithm 1).
-Numbers signal_of(const JsonObject& config, const Family& family, int64_t count) {
-  Numbers a;
-  double left = 1;
-  for (const double beta : betas_of(config, family, count)) {
-    if (!(beta > 0 && beta < 1)) throw DataError(concat(config.what(), ": beta ", beta), "betas lie between 0 and 1");
-    a.push_back(left *= 1 - beta);
-  }
-  if (family.snr_shift_scale > 0) {
-    const double scale = config.number_or("snr_shift_scale", family.snr_shift_scale);
-    if (!(scale > 0)) throw DataError(concat(config.what(), ": snr_shift_scale ", scale), "it is above zero");
-    for (double& each : a) each /= scale + (1 - scale) * each;
-  }
-  if (config.bool_or("rescale_betas_zero_snr", false)) {
-    const double first = std::sqrt(a.front()), last = std::sqrt(a.back());
-    for (double& each : a) each = std::pow((std::sqrt(each) - last) * first / (first - last), 2);
-  }
-  return a;
-}
+/// The families differ in what they take where a config is silent.
+constexpr SignalDefaults kDdim{}, kCogVideoX{0.00085, 0.012, "scaled_linear", 3.0};
 
 Numbers times_of(const JsonObject& config, int64_t trained, int steps) {
   const std::string spacing = config.string_or("timestep_spacing", "leading");
@@ -90,7 +39,7 @@ Numbers times_of(const JsonObject& config, int64_t trained, int steps) {
     } else if (spacing == "linspace") {
       times.push_back(steps == 1 ? 0 : std::nearbyint((total - 1) / (n - 1) * (n - 1 - at)));
     } else {
-      refuse(config, "timestep_spacing", spacing);
+      refuse_word(config, "timestep_spacing", spacing);
     }
   }
   if (times.front() >= static_cast<double>(trained))
@@ -100,7 +49,7 @@ Numbers times_of(const JsonObject& config, int64_t trained, int steps) {
 
 class Ddim final : public Scheduler {
  public:
-  Ddim(const JsonObject& config, int steps, const Family& family)
+  Ddim(const JsonObject& config, int steps, const SignalDefaults& family)
       : trained_(config.int_or("num_train_timesteps", 1000, 2, 1 << 20)),
         prediction_(prediction_of(config)),
         eta_(config.number_or("eta", 0)) {
@@ -109,8 +58,6 @@ class Ddim final : public Scheduler {
     if (!(eta_ >= 0 && eta_ <= 1)) throw DataError(concat(config.what(), ": eta ", eta_), "it lies between 0 and 1");
     stride_ = trained_ / steps;
     signal_ = signal_of(config, family, trained_);
-    if (static_cast<int64_t>(signal_.size()) != trained_)
-      throw DataError(concat(config.what(), ": ", signal_.size(), " trained_betas"));
     times_ = times_of(config, trained_, steps);
     if (prediction_ == Prediction::epsilon && signal_[static_cast<int64_t>(times_[0])] <= 0) {
       throw DataError(concat(config.what(), ": epsilon says nothing of the sample at time ", times_[0],

@@ -3,18 +3,13 @@
 #include <cmath>
 
 #include "kinora/base/error.h"
+#include "kinora/diffusion/levels.h"
 #include "kinora/diffusion/schedulers.h"
 
 namespace kinora {
 namespace {
 
 using Sigmas = std::vector<double>;
-
-Sigmas linspace(double first, double last, int count) {
-  Sigmas out;
-  for (int i = 0; i < count; ++i) out.push_back(count == 1 ? first : first + (last - first) * i / (count - 1));
-  return out;
-}
 
 /// The fraction of a Beta(0.6, 0.6) variable below x: its power series, which falls as 2^-k for x up to a half.
 double beta_below(double x) {
@@ -37,15 +32,14 @@ double beta_quantile(double share) {
   return (low + high) / 2;
 }
 
-/// A spacing between the first and the last level in place of the shifted one: Karras et al. 2022 (rho = 7), even in the logarithm, or
+/// A spacing between the first and the last level in place of the shifted one: Karras et al. 2022, even in the logarithm, or
 /// by quantiles of Beta(0.6, 0.6) (Lee et al. 2024).
 Sigmas respaced(const JsonObject& config, const Sigmas& sigmas) {
   const double high = sigmas.front(), low = sigmas.back();
   const int count = static_cast<int>(sigmas.size());
   Sigmas out;
   if (config.bool_or("use_karras_sigmas", false)) {
-    for (const double root : linspace(std::pow(high, 1 / 7.0), std::pow(low, 1 / 7.0), count))
-      out.push_back(std::pow(root, 7));
+    out = karras_levels(high, low, count);
   } else if (config.bool_or("use_exponential_sigmas", false)) {
     for (const double power : linspace(std::log(high), std::log(low), count)) out.push_back(std::exp(power));
   } else if (config.bool_or("use_beta_sigmas", false)) {

@@ -30,6 +30,7 @@ SchedulerFactory make_rflow;             ///< rflow.cpp
 SchedulerFactory make_flow_match_euler;  ///< flow_match_euler.cpp
 SchedulerFactory make_ddim;              ///< ddim.cpp
 SchedulerFactory make_cogvideox_ddim;    ///< ddim.cpp
+SchedulerFactory make_unipc;             ///< unipc.cpp
 
 struct SchedulerRow {
   std::string_view class_name;
@@ -41,6 +42,7 @@ inline constexpr SchedulerRow kSchedulers[] = {
     {"FlowMatchEulerDiscreteScheduler", make_flow_match_euler},
     {"DDIMScheduler", make_ddim},
     {"CogVideoXDDIMScheduler", make_cogvideox_ddim},
+    {"UniPCMultistepScheduler", make_unipc},
 };
 
 /// The scheduler of that class for one request. An empty config takes the class's defaults; keys that the class does not know are a

@@ -126,7 +126,8 @@ TEST(MakeScheduler, ConfigOfAWrongTypeIsADataError) {
 }
 
 TEST(MakeScheduler, ConfigThatNoScheduleFollowsFromIsADataError) {
-  const std::string flow = "FlowMatchEulerDiscreteScheduler", ddim = "DDIMScheduler", cog = "CogVideoXDDIMScheduler";
+  const std::string flow = "FlowMatchEulerDiscreteScheduler", ddim = "DDIMScheduler", cog = "CogVideoXDDIMScheduler",
+                    unipc = "UniPCMultistepScheduler";
   const std::pair<std::string, Json> rows[] = {
       {"RFLOW", {{"num_train_timesteps", 500}}},
       {flow, {{"shift", 0}}},
@@ -142,6 +143,14 @@ TEST(MakeScheduler, ConfigThatNoScheduleFollowsFromIsADataError) {
       {ddim, {{"eta", -0.1}}},
       {ddim, {{"eta", 1.5}}},
       {cog, {{"snr_shift_scale", -1}}},
+      {unipc, {{"solver_order", 0}}},
+      {unipc, {{"solver_type", "heun"}}},
+      {unipc, {{"prediction_type", "flow_prediction"}}},
+      {unipc, {{"use_flow_sigmas", true}, {"flow_shift", 0}}},
+      {unipc, {{"use_flow_sigmas", true}, {"use_karras_sigmas", true}}},
+      {unipc, {{"use_beta_sigmas", true}}},
+      {unipc, {{"final_sigmas_type", "odd"}}},
+      {unipc, {{"timestep_spacing", "random"}}},
   };
   for (const auto& [name, config] : rows) {
     EXPECT_THROW(make_scheduler(name, config, 10, {.height = 64, .width = 64}), DataError) << name << config;
@@ -157,6 +166,19 @@ TEST(MakeScheduler, ContextThatDoesNotServeIsAUsageError) {
   EXPECT_THROW(make_scheduler(flow, Json::object(), 3, {.sigmas = {1.0, 0.5}}), UsageError);
   EXPECT_THROW(make_scheduler(flow, Json::object(), 2, {.sigmas = {1.0, 0.0}}), UsageError);
   EXPECT_THROW(make_scheduler("DDIMScheduler", Json::object(), 1001), UsageError);
+}
+
+TEST(MakeScheduler, UniPcFollowsAStraightPathExactly) {
+  const auto scheduler = make_scheduler(
+      "UniPCMultistepScheduler",
+      {{"prediction_type", "flow_prediction"}, {"use_flow_sigmas", true}, {"flow_shift", 3}, {"solver_order", 3}}, 6);
+  const auto no_noise = []() -> Tensor { throw std::logic_error("UniPC draws no noise"); };
+  const Tensor clean = at::randn({1, 2, 3, 5, 2}, at::kDouble), noise = at::randn_like(clean);
+  const double first = scheduler->tables().at("sigmas").front();
+  Tensor x = (1 - first) * clean + first * noise;
+  Trajectory trajectory;
+  while (trajectory.call < 6) x = scheduler->step(trajectory, noise - clean, x, no_noise);
+  EXPECT_TRUE(x.allclose(clean, 1e-9, 1e-9)) << "the prediction says where the path ends at every step";
 }
 
 TEST(MakeScheduler, OneStepHasNothingToStretchToATerminalLevel) {
