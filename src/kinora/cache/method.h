@@ -26,7 +26,7 @@ struct Decision {
   int call = 0;
   double timestep = 0;
   std::string_view
-      what;  ///< "spatial", "temporal", "full", "cross", "mlp"; "blocks": the loop; "call": the whole model call
+      what;  ///< "spatial", "temporal", "full", "cross", "mlp"; "blocks": the loop; "call": the whole model call; "uncond": that branch of it
   std::string_view path;  ///< of the site; empty for the whole call
   bool reused = false;
   double change = std::numeric_limits<double>::quiet_NaN();  ///< what was measured, where the method measures
@@ -125,6 +125,7 @@ struct Context {
   std::vector<double> schedule;                    ///< the timestep of each call
   int64_t steps = 0;                               ///< that were asked for; PNDM makes more calls
   bool is_stochastic = false;                      ///< the sampler draws noise at each step
+  bool is_guided = true;                           ///< calls are for both branches of guidance
   std::vector<Site> order;                         ///< every site, as a call visits them
   int64_t rows = 0, width = 0, element_bytes = 4;  ///< of a block's output with all branches
   uint64_t budget = 0;                             ///< bytes that are kept at most; 0: no limit

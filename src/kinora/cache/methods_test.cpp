@@ -1,81 +1,22 @@
-// The caches that own the loop over blocks or stand around the call, on a model that can be followed by hand: block b adds
-// b + 1 times the timestep / 1000 to every row.
+// The caches that own the loop over blocks or stand around the call, on a model that can be followed by hand.
 #include <gtest/gtest.h>
 
-#include "kinora/base/error.h"
-#include "kinora/cache/registry.h"
+#include "kinora/cache/toy_model.h"
 
 namespace kinora::cache {
 namespace {
 
-constexpr int kBlocks = 4;
-constexpr Branch kBoth[] = {Branch::cond, Branch::uncond}, kCond[] = {Branch::cond};
-
-class ToyModel final : public Denoiser {
- public:
-  explicit ToyModel(Policy* policy) { run_.policy = policy; }
-  std::vector<Tensor> predict(const Tensor& latents, const Step& step, std::span<const Branch> wanted) override {
-    Run run = run_;
-    run.step = step, run.rows = wanted;
-    Stack blocks{.path = "blocks", .blocks = kBlocks};
-    blocks.block = [&](const Run& r, int block, Streams in) -> Streams {
-      ++computed_;
-      const std::string path = concat("transformer_blocks.", block, ".attn1");
-      return {in[0] + site_tensor(r, {path, block, Kind::full, Point::residual}, [&]() -> Tensor {
-                return at::full_like(in[0], (block + 1) * r.step.timestep / 1000);
-              })};
-    };
-    blocks.probe = [&](const Run& r, std::string_view, const Streams& in) { return in[0] + r.step.timestep / 1000; };
-    blocks.extent = {1, latents.size(2)};
-    const auto n = static_cast<int64_t>(wanted.size());
-    const Tensor out = stack(run, blocks, {latents.repeat({n, 1, 1, 1})})[0];
-    return out.split(latents.size(0), 0);
-  }
-  int take_computed() { return std::exchange(computed_, 0); }
-
- private:
-  Run run_;
-  int computed_ = 0;  // blocks
-};
-
-struct Course {
-  std::vector<double> outputs;  // the first element of cond, by call
-  std::vector<int> computed;    // blocks, by call
-};
-
-/// A run over `schedule` with the cache that `text` names, latents that grow by `growth` each call.
-Course follow(const std::string& text, const std::vector<double>& schedule, double growth = 0,
-              std::span<const Branch> wanted = kBoth) {
-  const auto method = make_method(text, {.model = "CogVideoXTransformer3DModel",
-                                         .sites = {{Kind::full, kBlocks}, {Kind::mlp, kBlocks}},
-                                         .schedule = schedule,
-                                         .steps = static_cast<int64_t>(schedule.size())});
-  ToyModel model(method.get());
-  std::optional<CachedDenoiser> cached;
-  if (method) cached.emplace(model, *method);
-  Denoiser& denoiser = cached ? static_cast<Denoiser&>(*cached) : model;
-  Course course;
-  for (int call = 0; call < static_cast<int>(schedule.size()); ++call) {
-    const Tensor latents = at::full({1, 1, 3, 2}, 1 + growth * call, at::kDouble);
-    const Step step{
-        .call = call, .calls = static_cast<int>(schedule.size()), .timestep = schedule[call], .schedule = schedule};
-    const auto out = denoiser.predict(latents, step, wanted);
-    EXPECT_EQ(out.size(), wanted.size());
-    course.outputs.push_back(out[0].flatten()[0].item<double>());
-    course.computed.push_back(model.take_computed());
-  }
-  return course;
-}
+using test::Course, test::follow, test::kBlocks, test::kCond;
 
 const std::vector<double> kSchedule{1000, 990, 980, 700, 690, 680};
 
 TEST(Caches, ComputeEverythingAtThresholdZero) {
-  const Course plain = follow("none", kSchedule, 0.01);
+  const Course plain = follow("none", kSchedule, {.growth = 0.01});
   EXPECT_EQ(plain.computed, std::vector<int>(6, kBlocks));
-  for (const char* text :
-       {"first-block:threshold=0", "dual-block:threshold=0", "tea:threshold=0,probe=modulated_input",
-        "easy:threshold=0,first=1", "mag:threshold=0,ratios=0.9+0.9", "taylor:interval=1", "pab:full=1"}) {
-    const Course course = follow(text, kSchedule, 0.01);
+  for (const char* text : {"first-block:threshold=0", "dual-block:threshold=0", "tea:threshold=0,probe=modulated_input",
+                           "easy:threshold=0,first=1", "mag:threshold=0,ratios=0.9+0.9", "taylor:interval=1",
+                           "pab:full=1", "faster:full=1,uncond=1"}) {
+    const Course course = follow(text, kSchedule, {.growth = 0.01});
     EXPECT_EQ(course.outputs, plain.outputs) << text;
     EXPECT_EQ(course.computed, plain.computed) << text;
   }
@@ -83,7 +24,7 @@ TEST(Caches, ComputeEverythingAtThresholdZero) {
 
 TEST(Caches, BranchesInOneCallAndAlone) {
   for (const char* text : {"first-block:threshold=0.03", "easy:threshold=0.05,first=1", "taylor:first=1,interval=2"})
-    EXPECT_EQ(follow(text, kSchedule).outputs, follow(text, kSchedule, 0, kCond).outputs) << text;
+    EXPECT_EQ(follow(text, kSchedule).outputs, follow(text, kSchedule, {.wanted = kCond}).outputs) << text;
 }
 
 TEST(FirstBlock, RunsTheRestWhereTheFirstBlockChanged) {
@@ -114,12 +55,14 @@ TEST(Tea, AddsChangesUpAndComputesTheEnds) {
 }
 
 TEST(Easy, MovesTheOutputWithTheLatents) {
-  const Course plain = follow("none", kSchedule, 0.001), course = follow("easy:threshold=1,first=2", kSchedule, 0.001);
+  const Course plain = follow("none", kSchedule, {.growth = 0.001}),
+               course = follow("easy:threshold=1,first=2", kSchedule, {.growth = 0.001});
   EXPECT_EQ(course.computed, (std::vector<int>{4, 4, 0, 0, 0, 4}))
       << "the rate is known after two, the last is computed";
   EXPECT_NEAR(course.outputs[3], plain.outputs[1] + 0.002, 1e-9);
   // A rate of 99: .0091 a call.
-  EXPECT_EQ(follow("easy:threshold=0.02,first=2", kSchedule, 0.001).computed, (std::vector<int>{4, 4, 0, 0, 4, 4}));
+  EXPECT_EQ(follow("easy:threshold=0.02,first=2", kSchedule, {.growth = 0.001}).computed,
+            (std::vector<int>{4, 4, 0, 0, 4, 4}));
 }
 
 TEST(Mag, ReusesUntilTheProductOfRatiosHasMoved) {

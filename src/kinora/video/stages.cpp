@@ -103,6 +103,7 @@ cache::Context cache_context(const Plan& plan, const Parts& parts) {
                          .schedule = {schedule.begin(), schedule.end()},
                          .steps = plan.steps,
                          .is_stochastic = plan.scheduler->is_stochastic(),
+                         .is_guided = plan.is_guided(),
                          .rows = (plan.is_guided() ? 2 : 1) * models::stdit3_rows(model, t, h, w),
                          .width = model.hidden_size,
                          .element_bytes = static_cast<int64_t>(parts.sizes.element_bytes),
