@@ -17,6 +17,7 @@ std::unique_ptr<Method> make_easy(const JsonObject& settings, const Context& con
 std::unique_ptr<Method> make_mag(const JsonObject& settings, const Context& context);
 std::unique_ptr<Method> make_taylor(const JsonObject& settings, const Context& context);
 std::unique_ptr<Method> make_faster(const JsonObject& settings, const Context& context);
+std::unique_ptr<Method> make_ada(const JsonObject& settings, const Context& context);
 std::unique_ptr<Method> make_planned(const JsonObject& settings, const Context& context);
 std::unique_ptr<Method> make_dual_block(const JsonObject& settings, const Context& context);
 

@@ -90,8 +90,8 @@ TEST(Taylor, ExtrapolatesAStraightLineExactly) {
 }
 
 TEST(Caches, ThatMeasureRefuseASamplerThatDrawsNoise) {
-  const Context stochastic{.model = "STDiT3", .is_stochastic = true};
-  for (const char* text : {"first-block", "dual-block", "tea", "easy"})
+  const Context stochastic{.model = "STDiT3", .sites = {{Kind::temporal, 28}}, .is_stochastic = true};
+  for (const char* text : {"first-block", "dual-block", "tea", "easy", "ada"})
     EXPECT_THROW(make_method(text, stochastic), UsageError);
   EXPECT_NE(make_method("pab", stochastic), nullptr);
 }

@@ -53,6 +53,7 @@ const std::vector<MethodRow>& methods() {
       {"dual-block", "DBCache: the middle blocks repeated while the first ones change little", make_dual_block},
       {"taylor", "TaylorSeer: the output, or sites, extrapolated between every few steps", make_taylor},
       {"easy", "EasyCache: the output moved along with the latents while they change little", make_easy},
+      {"ada", "AdaCache: the blocks' sum repeated for longer where temporal attention changes less", make_ada},
       {"faster", "FasterCache: attentions extrapolated, guidance's second branch made from the first", make_faster},
       {"planned", "planned: calls chosen beforehand by a calibration, the others made up from them", make_planned},
       {"mag", "MagCache: the blocks' sum repeated by ratios measured for the model", make_mag},
