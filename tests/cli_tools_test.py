@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""eval, plan, doctor, inspect and completion from outside. Usage: cli_tools_test.py PROGRAM [TEST...]
+"""eval, plot, plan, doctor, inspect and completion from outside. Usage: cli_tools_test.py PROGRAM [TEST...]
 
 Works with the model in assets/shapes; nothing but Python's own library and ffmpeg is needed.
 """
@@ -15,6 +15,7 @@ import time
 import unittest
 import zlib
 from pathlib import Path
+from xml.etree import ElementTree
 
 PROGRAM = Path(sys.argv.pop(1)).resolve() if len(sys.argv) > 1 else Path("build/kinora").resolve()
 ROOT = Path(__file__).resolve().parent.parent
@@ -153,6 +154,54 @@ class Tools(unittest.TestCase):
     def test_eval_of_mp4_without_ffmpeg_says_what_is_missing(self):
         (self.work / "a.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(64))
         self.refused(69, "eval", "a.mp4", "a.mp4", says="ffmpeg", env={"PATH": "/nonexistent"})
+
+    # plot
+
+    def trace(self, lines):
+        (self.work / "t.jsonl").write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
+
+    def test_plot_draws_the_trace_of_a_run(self):
+        done = self.run_it("generate", "a red ball", "--steps", "6", "--cache", "pab", "--trace", "t.jsonl", "--output", "o.gif",
+                           env={"KINORA_MODEL": str(MODEL)})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = [json.loads(line) for line in (self.work / "t.jsonl").read_text().splitlines()]
+        self.assertEqual(self.works("plot", "t.jsonl"), "t.svg\n")
+        text = (self.work / "t.svg").read_text()
+        root = ElementTree.fromstring(text)
+        words = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+        for what in {line["what"] for line in lines}:
+            ours = [line for line in lines if line["what"] == what]
+            self.assertIn(f"{what}: {sum(line['reused'] for line in ours)} of {len(ours)} reused", words)
+        cells = {p.get("class"): p.get("d").count("M") for p in root.iter("{http://www.w3.org/2000/svg}path")}
+        reused = sum(line["reused"] for line in lines)
+        self.assertEqual(cells, {"computed": len(lines) - reused, "reused": reused})
+        for word in ("model call", "timestep", "computed", "reused"):
+            self.assertIn(word, words)
+
+    def test_plot_draws_a_change_that_was_measured(self):
+        self.trace([{"call": c, "timestep": 1000 - 100 * c, "what": "blocks", "path": "blocks", "reused": c == 2,
+                     **({"change": 0.1 / c} if c else {})} for c in range(4)])
+        self.works("plot", "t.jsonl", "--output", "x.svg")
+        root = ElementTree.parse(self.work / "x.svg").getroot()
+        curves = [p.get("d") for p in root.iter("{http://www.w3.org/2000/svg}path") if p.get("class").startswith("curve")]
+        self.assertEqual([(d.count("M"), d.count("L")) for d in curves], [(1, 2)])
+        self.assertIn("measured change", (self.work / "x.svg").read_text())
+
+    def test_plot_refuses_what_is_no_trace(self):
+        good = {"call": 0, "timestep": 1000, "what": "call", "reused": False}
+        for lines, says in (([], "no decision"), ([good, good, '{"call": 1,\n'], "line 3"), ([good, {"call": 1}], ["line 2", "timestep"]),
+                            ([{"bench": "gemm", "gflops": 3}], ["line 1", "call"]), (["step,loss\n1,2\n"], "line 1"),
+                            ([good, "\0\1\2\n"], "line 2")):
+            self.trace(lines)
+            self.refused(65, "plot", "t.jsonl", says=says)
+            self.assertFalse((self.work / "t.svg").exists())
+        self.trace([good])
+        self.refused(2, "plot", "nowhere.jsonl", says="nowhere.jsonl")
+        self.refused(2, "plot", "t.jsonl", "--output", "t.png", says=".svg")
+        self.refused(2, "plot", "t.jsonl", "--output", "t.jsonl", says="trace")
+        self.refused(69, "plot", "t.jsonl", "--output", "no/folder.svg", says="no")
+        self.refused(2, "plot", says="--help")
+        self.refused(65, "plot", PROGRAM, "--output", "x.svg")
 
     # plan
 
@@ -372,7 +421,7 @@ class Tools(unittest.TestCase):
             self.assertEqual([word for word in self.complete(*nothing) if word], [])
 
     def test_completion_knows_every_option_of_every_command(self):
-        for command in ("generate", "plan", "eval", "inspect", "doctor", "train", "verify", "data shapes", "bench gemm", "completion"):
+        for command in ("generate", "plan", "eval", "plot", "inspect", "doctor", "train", "verify", "data shapes", "bench gemm", "completion"):
             with self.subTest(command=command):
                 lines = [line.split()[0] for line in self.works(*command.split(), "--help").splitlines() if line.startswith("  -")]
                 shown = {name for names in lines for name in names.split(",") if name.startswith("--")}
@@ -391,7 +440,7 @@ class Tools(unittest.TestCase):
         self.refused(2, "completion", says="--help")
 
     def test_help_of_the_tools(self):
-        for command in ("eval", "plan", "doctor", "inspect", "completion"):
+        for command in ("eval", "plot", "plan", "doctor", "inspect", "completion"):
             self.assertIn("Example: kinora", self.works(command, "--help"))
 
 

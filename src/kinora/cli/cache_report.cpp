@@ -1,12 +1,12 @@
 #include "kinora/cli/cache_report.h"
 
-#include <cmath>
 #include <iomanip>
 #include <sstream>
 
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
 #include "kinora/base/memory.h"
+#include "kinora/cache/trace.h"
 
 namespace kinora::cli {
 
@@ -38,12 +38,7 @@ void CacheReport::attach(video::Hooks& hooks) {
     budget_ = method.budget();
   };
   if (!trace_) return;
-  hooks.on_decision = [this](const cache::Decision& d) {
-    Json line = {{"call", d.call}, {"timestep", d.timestep}, {"what", d.what}, {"reused", d.reused}};
-    if (!d.path.empty()) line["path"] = d.path;
-    if (std::isfinite(d.change)) line["change"] = d.change;
-    trace_->write(line.dump() + "\n");
-  };
+  hooks.on_decision = [this](const cache::Decision& d) { trace_->write(cache::trace_line(d).dump() + "\n"); };
 }
 
 void CacheReport::finish() {

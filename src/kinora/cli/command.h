@@ -31,6 +31,7 @@ void add_bench(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
 void add_calibrate(CLI::App& app, Action& action);
 void add_plan(CLI::App& app, Action& action);
+void add_plot(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);
 void add_completion(CLI::App& app, Action& action);
 

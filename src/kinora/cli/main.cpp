@@ -120,6 +120,7 @@ int main(int argc, char** argv) {
   add_plan(app, action);
   add_calibrate(app, action);
   add_eval(app, action);
+  add_plot(app, action);
   add_inspect(app, action);
   add_doctor(app, action);
   add_train(app, action);

@@ -5,12 +5,9 @@
 #include <string>
 #include <vector>
 
-namespace kinora::media {
+#include "kinora/media/svg_page.h"
 
-struct Series {
-  std::string label;
-  std::vector<double> x, y;  ///< of one length; a point that is not finite (or not positive with log_y) breaks the line
-};
+namespace kinora::media {
 
 struct LinePlot {
   std::string title, x_label, y_label;
