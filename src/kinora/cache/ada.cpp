@@ -10,7 +10,6 @@
 #include "kinora/cache/branches.h"
 #include "kinora/cache/change.h"
 #include "kinora/cache/methods.h"
-#include "kinora/cache/store.h"
 
 namespace kinora::cache {
 namespace {
@@ -33,8 +32,8 @@ class Ada final : public Method {
  public:
   explicit Ada(AdaSettings settings) : settings_(std::move(settings)) {}
   bool looks_at_data() const override { return true; }
-  uint64_t kept_bytes() const override { return store_.bytes(); }
   int64_t most_kept_values() const override { return 2; }
+  int64_t most_exact_values() const override { return 1; }
 
   bool keeps(const SiteKey& key, const Run&) const override {
     return key.kind == Kind::temporal && key.point == Point::residual && key.block == settings_.block;
@@ -47,7 +46,7 @@ class Ada final : public Method {
       if (settings_.regularizes) course.change *= regularized(run, course, streams[0]);
       course.rate = rate_of(course.change);
     }
-    store_.put(kAttention, rows, {streams[0]});
+    store_.put_exact(kAttention, rows, {streams[0]});
   }
 
   Streams stack(const Run& run, const Stack& blocks, Streams streams) override {
@@ -113,7 +112,6 @@ class Ada final : public Method {
 
   AdaSettings settings_;
   Extent extent_;  // of the call that runs
-  Store store_;
   std::map<std::vector<Branch>, Course> courses_;
 };
 

@@ -89,6 +89,7 @@ class Faster final : public Method {
     return out;
   }
 
+  bool has_form() const override { return false; }  // what is extrapolated would double a form's error
   uint64_t kept_bytes() const override {
     return last_.bytes() + before_.bytes() + (difference_.defined() ? difference_.nbytes() : 0);
   }
