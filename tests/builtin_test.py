@@ -29,11 +29,11 @@ def main():
                     "stream=codec_name,pix_fmt,width,height,nb_read_frames:format_tags=comment", clip)
         probe = json.loads(probe)
         stream = probe["streams"][0]
-        expected = {"codec_name": "h264", "pix_fmt": "yuv420p", "width": 64, "height": 64, "nb_read_frames": "17"}
+        expected = {"codec_name": "h264", "pix_fmt": "yuv420p", "width": 96, "height": 96, "nb_read_frames": "25"}
         if stream != expected:
             sys.exit(f"demo.mp4 is {stream}, not {expected}")
         told = json.loads(probe["format"]["tags"]["comment"])
-        if (told["prompt"], told["clip"]["frames"]) != (PROMPT, 17):
+        if (told["prompt"], told["clip"]["frames"]) != (PROMPT, 25):
             sys.exit(f"demo.mp4 says of itself {told}")
     scores = [json.loads(line) for line in run(program, "bench", "builtin", "--split", "held-out", "--count", "48").splitlines()]
     (score,) = [s for s in scores if s["bench"] == "builtin"]

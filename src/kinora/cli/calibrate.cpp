@@ -51,17 +51,26 @@ std::vector<std::string> prompts_of(const Options& o, const fs::path& model) {
   return prompts;
 }
 
-/// What is measured: the planned cache at several lengths, and the others at settings from careful to bold.
-std::vector<std::string> candidates(int64_t calls) {
+/// What is measured: the planned cache at several lengths, and the others at settings from careful to bold, as far as the
+/// model can take them.
+std::vector<std::string> candidates(const video::Pipeline& pipeline, video::Request request, int64_t calls) {
   std::vector<std::string> all;
+  int64_t last = calls;
   for (const double share : {0.85, 0.7, 0.6, 0.5, 0.4, 0.33, 0.27, 0.2}) {
     const auto computed = static_cast<int64_t>(std::lround(share * static_cast<double>(calls)));
-    if (computed >= 2 && computed < calls) all.push_back(concat("planned:calls=", computed));
+    if (computed >= 2 && computed < last) all.push_back(concat("planned:calls=", last = computed));
   }
-  for (const char* other : {"pab", "first-block:threshold=0.05", "first-block:threshold=0.1", "tea:threshold=0.1",
-                            "tea:threshold=0.3", "easy:threshold=0.05", "easy:threshold=0.1", "mag:threshold=0.06",
-                            "mag:threshold=0.24,skips=6", "taylor:interval=2", "taylor:interval=3"})
-    all.push_back(other);
+  for (const char* other :
+       {"pab", "first-block:threshold=0.05", "first-block:threshold=0.1", "dual-block:first=1,warmup=4",
+        "tea:threshold=0.1", "tea:threshold=0.3", "easy:threshold=0.05", "easy:threshold=0.1", "mag:threshold=0.06",
+        "mag:threshold=0.24,skips=6", "taylor:interval=2", "taylor:interval=3", "faster", "ada:speed=slow", "ada"}) {
+    request.cache = other;
+    try {
+      pipeline.plan(request);
+      all.push_back(other);
+    } catch (const UsageError&) {  // not for this model, or not for so many steps
+    }
+  }
   return all;
 }
 
@@ -82,24 +91,29 @@ cache::CalibratedRun calibrate_steps(const Options& o, video::Pipeline& pipeline
   cache::CalibratedRun run{.steps = plan.steps,
                            .clips = static_cast<int64_t>(prompts.size()),
                            .schedule = {schedule.begin(), schedule.end()}};
-  const auto all = candidates(static_cast<int64_t>(schedule.size()));
-  const auto trials = static_cast<int64_t>(prompts.size() * (all.size() + 2));
-  Progress progress(std::cerr, {.label = concat("calibrate ", plan.steps, " steps"),
-                                .total = trials,
-                                .unit = "clip",
-                                .is_terminal = is_terminal(2)});
+  const auto progress_of = [&](const char* what, size_t clips) {
+    return ProgressOptions{.label = concat(what, " ", plan.steps, " steps"),
+                           .total = static_cast<int64_t>(clips),
+                           .unit = "clip",
+                           .is_terminal = is_terminal(2)};
+  };
   int64_t done = 0;
+  Progress watching(std::cerr, progress_of("watch", prompts.size()));
   cache::Recorder recorder;
   for (size_t i = 0; i < prompts.size(); ++i) {
     try_cache(pipeline, request_of_clip(i), "none", context.cancel, &recorder);
-    progress.update(++done);
+    watching.update(++done);
   }
+  watching.finish();
   run.gram = recorder.gram();
   run.ratios = recorder.ratios();
   run.coefficients = recorder.coefficients();
   pipeline.put_calibration(run);  // the planned cache goes by it
 
+  const auto all = candidates(pipeline, request_of_clip(0), static_cast<int64_t>(schedule.size()));
   std::vector<Sums> sums(all.size());
+  Progress progress(std::cerr, progress_of("try", prompts.size() * (all.size() + 1)));
+  done = 0;
   double plain_seconds = 0;
   for (size_t i = 0; i < prompts.size(); ++i) {
     const CacheTrial plain = try_cache(pipeline, request_of_clip(i), "none", context.cancel);

@@ -80,6 +80,7 @@ std::unique_ptr<Scheduler> make_rflow(const JsonObject& config, int steps, const
   if (trained != 1000) throw DataError(concat(config.what(), ": num_train_timesteps ", trained), "RFLOW has 1000");
   const RFlowShift shift{
       .height = context.height, .width = context.width, .num_frames = context.num_frames, .dtype = context.dtype};
+  const bool shifts = config.bool_or("use_timestep_transform", true);
   if (config.has("shift")) {
     constexpr double kMost = 100;
     const double ratio = config.require_number("shift");
@@ -87,7 +88,6 @@ std::unique_ptr<Scheduler> make_rflow(const JsonObject& config, int steps, const
       throw DataError(concat(config.what(), ": shift ", ratio), concat("it is above 0, and at most ", kMost));
     return std::make_unique<RFlow>(steps, ratio);
   }
-  const bool shifts = config.bool_or("use_timestep_transform", true);
   if (shifts && !(context.height > 0 && context.width > 0))
     throw UsageError("RFLOW shifts its times by the clip's size, which is not given");
   return std::make_unique<RFlow>(steps, shifts ? &shift : nullptr);

@@ -103,8 +103,8 @@ TEST(CacheBudgetOfOpenSora, IsWhatTheDocumentationSays) {
   };
   const uint64_t three_gb = 3'000'000'000;
   const cache::BudgetUse plain = within("pab", three_gb), int8 = within("pab:keep=int8", three_gb);
-  EXPECT_EQ(plain.all_bytes, 122u * 109'900'800) << "attentions 12.3 GB, MLPs 1.1 GB";
-  EXPECT_EQ(int8.all_bytes, 122u * 55'141'200);
+  EXPECT_EQ(plain.all_bytes, uint64_t{122} * 109'900'800) << "attentions 12.3 GB, MLPs 1.1 GB";
+  EXPECT_EQ(int8.all_bytes, uint64_t{122} * 55'141'200);
   EXPECT_EQ(cache::text_of(plain), "kept 27 of 122 sites, 29 % of the saving");
   EXPECT_EQ(cache::text_of(int8), "kept 54 of 122 sites, 54 % of the saving");
   EXPECT_EQ(plain.bytes, 27u * 109'900'800);

@@ -131,7 +131,7 @@ std::vector<Said> parse(const Scene& scene, const std::string& text) {
 }
 
 TEST(Caption, OfTwoObjectsSaysWhichDoesWhat) {
-  const WorldConfig config = full_world();
+  const WorldConfig config = roomy_world();
   for (uint64_t seed = 0; seed < 5000; ++seed) {
     const Scene scene = draw_pair(config, seed, Split::any);
     if (scene.objects[0].motion == scene.objects[1].motion) continue;

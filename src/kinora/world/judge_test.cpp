@@ -131,7 +131,7 @@ TEST(Judge, ReadsTheFullWorld) {
 }
 
 TEST(Judge, ReadsPairsOfTheFullWorldWhicheverIsNamedFirst) {
-  const WorldConfig config = full_world();
+  const WorldConfig config = roomy_world();
   Tally tally;
   for (uint64_t seed = 0; seed < 60; ++seed) {
     Scene scene = draw_pair(config, seed, Split::any);
@@ -184,7 +184,7 @@ TEST(Judge, RejectsEveryCaptionWithOneAttributeSwapped) {
 }
 
 TEST(Judge, RejectsPairsThatExchangeAnAttributeAndOneObjectForTwo) {
-  const WorldConfig config = full_world();
+  const WorldConfig config = roomy_world();
   for (uint64_t seed = 0; seed < 30; ++seed) {
     const Scene scene = draw_pair(config, 50 + seed, Split::any);
     const Verdict v = judge(config, render(config, scene));
@@ -204,7 +204,7 @@ TEST(Judge, RejectsPairsThatExchangeAnAttributeAndOneObjectForTwo) {
 }
 
 TEST(Judge, FollowsAnObjectThroughFramesThatHideTheOther) {
-  const WorldConfig config = full_world();
+  const WorldConfig config = roomy_world();
   int read = 0;
   for (uint64_t seed = 0; seed < 20; ++seed) {
     const Scene scene = draw_pair(config, 90 + seed, Split::any);
