@@ -9,6 +9,9 @@ namespace kinora::cache {
 /// count without a layout's padding; tensors of other shapes count as they are.
 double relative_change(const Run& run, const Extent& extent, const Tensor& now, const Tensor& before);
 
+/// Mean over rows [..., C], of all ranks, of |now| / |before|: by how much their lengths have grown.
+double mean_ratio(const Run& run, const Extent& extent, const Tensor& now, const Tensor& before);
+
 /// streams + what, stream by stream.
 Streams add(const Streams& streams, const Streams& what);
 Streams subtract(const Streams& streams, const Streams& what);

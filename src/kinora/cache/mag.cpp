@@ -18,15 +18,18 @@ struct MagSettings {
   int64_t most_skips = 3;
   double retention = 0.2;  // share of the calls, from the first, that are always computed
   std::vector<double> ratios;
+  bool calibrates = false;  // computes everything and measures the ratios instead
 };
 
 class Mag final : public Method {
  public:
   explicit Mag(MagSettings settings) : settings_(std::move(settings)) {}
+  bool looks_at_data() const override { return settings_.calibrates; }
   bool keeps(const SiteKey&, const Run&) const override { return false; }
   int64_t most_kept_values() const override { return 1; }
 
   Streams stack(const Run& run, const Stack& blocks, Streams streams) override {
+    if (settings_.calibrates) return measured(run, blocks, streams);
     const auto rows = branches_of(run);
     Drift& drift = drifts_[rows];
     Decision decision{.call = run.step.call, .timestep = run.step.timestep, .what = "blocks", .path = blocks.path};
@@ -55,6 +58,19 @@ class Mag final : public Method {
     int64_t skips = 0;
   };
 
+  Streams measured(const Run& run, const Stack& blocks, const Streams& streams) {
+    const auto rows = branches_of(run);
+    const auto before = store_.find(kResidual, rows);
+    Streams out = run_blocks(run, blocks, 0, blocks.blocks, streams), residual = subtract(out, streams);
+    note({.call = run.step.call,
+          .timestep = run.step.timestep,
+          .what = "blocks",
+          .path = blocks.path,
+          .change = before ? mean_ratio(run, blocks.extent, residual[0], before->at(0)) : 1});
+    store_.put(kResidual, rows, std::move(residual));
+    return out;
+  }
+
   /// Ratios of another number of calls are taken from the nearest.
   double ratio_at(const Step& step) const {
     const auto length = static_cast<double>(settings_.ratios.size());
@@ -81,8 +97,10 @@ std::unique_ptr<Method> make_mag(const JsonObject& settings, const Context& cont
   const auto known = measured ? measured->ratios : std::vector<double>();
   for (const double ratio : settings.numbers_or("ratios", known)) s.ratios.push_back(static_cast<float>(ratio));
   if (!(s.retention >= 0 && s.retention <= 1)) throw UsageError("MagCache: retention must be 0 to 1");
-  if (s.ratios.empty())
-    throw UsageError(concat("MagCache has no ratios for ", context.model), "kinora calibrate measures them");
+  s.calibrates = settings.bool_or("calibrate", false);
+  if (s.ratios.empty() && !s.calibrates)
+    throw UsageError(concat("MagCache has no ratios for ", context.model),
+                     "measure them, a change for each call: --cache mag:calibrate=on --trace FILE");
   return std::make_unique<Mag>(std::move(s));
 }
 

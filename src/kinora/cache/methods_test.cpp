@@ -78,6 +78,14 @@ TEST(Mag, ReusesUntilTheProductOfRatiosHasMoved) {
   EXPECT_THROW(follow("mag", kSchedule), UsageError);
 }
 
+TEST(Mag, MeasuresItsRatios) {
+  const Course course = follow("mag:calibrate=on", kSchedule);
+  EXPECT_EQ(course.computed, std::vector<int>(6, kBlocks));
+  for (size_t call = 0; call < kSchedule.size(); ++call)
+    EXPECT_NEAR(course.changes[call], call == 0 ? 1 : kSchedule[call] / kSchedule[call - 1], 1e-6)
+        << "the blocks add in proportion to the timestep";
+}
+
 TEST(Taylor, ExtrapolatesAStraightLineExactly) {
   const std::vector<double> line{1000, 900, 800, 700, 600, 500};
   const Course plain = follow("none", line), course = follow("taylor:first=2,interval=3", line);
