@@ -49,6 +49,28 @@ def write_safetensors(path, names, metadata=None):
     Path(path).write_bytes(struct.pack("<Q", len(text)) + text + bytes(12 * len(names)))
 
 
+def write_lpips(path, channels=2, leave_out=()):
+    """AlexNet's tensors of `channels` channels and the five linear layers."""
+    shapes, inner = {}, 3
+    for stage, (index, kernel) in enumerate(((0, 11), (3, 5), (6, 3), (8, 3), (10, 3))):
+        shapes[f"features.{index}.weight"] = [channels, inner, kernel, kernel]
+        shapes[f"features.{index}.bias"] = [channels]
+        shapes[f"lin{stage}.model.1.weight"] = [1, channels, 1, 1]
+        inner = channels
+    entries, data = {}, b""
+    for at, (name, shape) in enumerate(shapes.items()):
+        if name in leave_out:
+            continue
+        count = math.prod(shape)
+        values = [(7919 * i + 104729 * at) % 1009 / 1009 - 0.45 for i in range(count)]
+        if not (name.startswith("features") and name.endswith("weight")):
+            values = [0.2] * count
+        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * count]}
+        data += struct.pack(f"<{count}f", *values)
+    text = json.dumps(entries).encode()
+    Path(path).write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
 class Tools(unittest.TestCase):
     def setUp(self):
         self.work = Path(tempfile.mkdtemp(prefix="kinora-tools-"))
@@ -154,6 +176,28 @@ class Tools(unittest.TestCase):
     def test_eval_of_mp4_without_ffmpeg_says_what_is_missing(self):
         (self.work / "a.mp4").write_bytes(b"\0\0\0\x18ftypisom" + bytes(64))
         self.refused(69, "eval", "a.mp4", "a.mp4", says="ffmpeg", env={"PATH": "/nonexistent"})
+
+    def test_eval_with_lpips_weights(self):
+        write_clip(self.work / "a", 2, 40, 36)
+        write_clip(self.work / "b", 2, 40, 36, shift=100)
+        write_lpips(self.work / "w.safetensors")
+        found = json.loads(self.works("eval", "a", "b", "--lpips", "w.safetensors", "--json", "--frames"))
+        each = [frame["lpips"] for frame in found["frames"]]
+        self.assertEqual(each[0], 0)
+        self.assertGreater(each[1], 0)
+        self.assertAlmostEqual(found["lpips"], sum(each) / 2, places=9)
+        self.assertIn("AlexNet", found["definitions"]["lpips"])
+        self.assertIn("LPIPS", self.works("eval", "a", "b", "--lpips", ".", "--frames"))
+        self.assertNotIn("LPIPS", self.works("eval", "a", "b"))
+
+    def test_eval_refuses_lpips_weights_that_do_not_fit(self):
+        write_clip(self.work / "a", 1, 40, 36)
+        write_clip(self.work / "small", 1, 30, 36)
+        write_lpips(self.work / "w.safetensors")
+        write_lpips(self.work / "part.safetensors", leave_out=["lin3.model.1.weight"])
+        self.refused(65, "eval", "a", "a", "--lpips", "part.safetensors", says=["lin3.model.1.weight", "docs/cli.md"])
+        self.refused(2, "eval", "a", "a", "--lpips", "nowhere", says="nowhere")
+        self.refused(2, "eval", "small", "small", "--lpips", "w.safetensors", says=["30x36", "31"])
 
     # plot
 

@@ -2,10 +2,12 @@
 #include <iomanip>
 #include <iostream>
 #include <memory>
+#include <optional>
 
 #include "kinora/base/error.h"
 #include "kinora/base/utf8.h"
 #include "kinora/cli/command.h"
+#include "kinora/media/lpips.h"
 #include "kinora/media/metrics.h"
 #include "kinora/media/output.h"
 
@@ -15,10 +17,22 @@ namespace {
 constexpr const char* kPsnrFrames = "mean over frames of 20 log10(1 / sqrt(MSE)), 100 where MSE < 1e-10";
 constexpr const char* kPsnrClip = "from one MSE over the whole clip";
 constexpr const char* kSsim = "Gaussian 11x11, sigma 1.5, valid pixels; mean over pixels, channels, frames";
+constexpr const char* kLpips = "v0.1; mean over frames";
 
 struct Options {
-  std::string a, b;
+  std::string a, b, lpips;
   bool json = false, frames = false;
+};
+
+struct Distances {
+  std::string trunk;
+  std::vector<double> lpips;  ///< of each frame
+
+  double mean() const {
+    double sum = 0;
+    for (const double value : lpips) sum += value;
+    return sum / static_cast<double>(lpips.size());
+  }
 };
 
 std::string size_text(const std::string& path, const media::Frames& clip) {
@@ -34,7 +48,8 @@ void check_same_size(const Options& o, const media::Frames& a, const media::Fram
 
 Json ssim_of(const media::ClipMetrics& m, size_t frame) { return m.ssim.empty() ? Json() : Json(m.ssim[frame]); }
 
-void print_as_json(const Options& o, const media::Frames& a, const media::ClipMetrics& m) {
+void print_as_json(const Options& o, const media::Frames& a, const media::ClipMetrics& m,
+                   const std::optional<Distances>& d) {
   Json json{{"a", o.a},
             {"b", o.b},
             {"num_frames", a.frames},
@@ -45,12 +60,16 @@ void print_as_json(const Options& o, const media::Frames& a, const media::ClipMe
             {"ssim", m.ssim.empty() ? Json() : Json(m.ssim_mean)},
             {"mse", m.mse},
             {"definitions", {{"psnr", kPsnrFrames}, {"psnr_clip", kPsnrClip}, {"ssim", kSsim}}}};
-  for (size_t f = 0; o.frames && f < m.psnr.size(); ++f)
-    json["frames"].push_back({{"frame", f}, {"psnr", m.psnr[f]}, {"ssim", ssim_of(m, f)}});
+  if (d) json["lpips"] = d->mean(), json["definitions"]["lpips"] = concat(d->trunk, ", ", kLpips);
+  for (size_t f = 0; o.frames && f < m.psnr.size(); ++f) {
+    Json& frame = json["frames"].emplace_back(Json{{"frame", f}, {"psnr", m.psnr[f]}, {"ssim", ssim_of(m, f)}});
+    if (d) frame["lpips"] = d->lpips[f];
+  }
   print_json(json);
 }
 
-void print_as_text(const Options& o, const media::Frames& a, const media::ClipMetrics& m) {
+void print_as_text(const Options& o, const media::Frames& a, const media::ClipMetrics& m,
+                   const std::optional<Distances>& d) {
   std::cout << std::fixed;
   const auto decibel = [](double value) { std::cout << std::setprecision(4) << std::setw(9) << value << " dB"; };
   const auto share = [](double value) { std::cout << std::setprecision(6) << std::setw(9) << value; };
@@ -60,6 +79,10 @@ void print_as_text(const Options& o, const media::Frames& a, const media::ClipMe
     if (!m.ssim.empty()) {
       std::cout << "  SSIM ";
       share(m.ssim[f]);
+    }
+    if (d) {
+      std::cout << "  LPIPS ";
+      share(d->lpips[f]);
     }
     std::cout << "\n";
   }
@@ -74,21 +97,31 @@ void print_as_text(const Options& o, const media::Frames& a, const media::ClipMe
     share(m.ssim_mean);
     std::cout << "     " << kSsim << "\n";
   }
+  if (d) {
+    std::cout << "LPIPS";
+    share(d->mean());
+    std::cout << "     " << d->trunk << ", " << kLpips << "\n";
+  }
 }
 
 int eval(const Options& o, Context& context) {
-  const auto stop_if_asked = [&context] {
+  const auto stop_if_asked = [&context](int64_t = 0) {
     if (context.cancel.stop_requested()) throw CancelledError();
   };
+  std::optional<media::Lpips> lpips;
+  if (!o.lpips.empty()) lpips = media::Lpips::load(o.lpips);
   const media::Frames a = media::load_clip(o.a).frames;
   stop_if_asked();
   const media::Frames b = media::load_clip(o.b).frames;
   check_same_size(o, a, b);
-  const media::ClipMetrics metrics = media::compare_clips(a, b, [&](int64_t) { stop_if_asked(); });
+  if (lpips) lpips->check_size(a.height, a.width);
+  const media::ClipMetrics metrics = media::compare_clips(a, b, stop_if_asked);
+  std::optional<Distances> distances;
+  if (lpips) distances = Distances{lpips->trunk(), lpips->compare(a, b, stop_if_asked)};
   if (o.json)
-    print_as_json(o, a, metrics);
+    print_as_json(o, a, metrics, distances);
   else
-    print_as_text(o, a, metrics);
+    print_as_text(o, a, metrics, distances);
   return 0;
 }
 
@@ -96,11 +129,12 @@ int eval(const Options& o, Context& context) {
 
 void add_eval(CLI::App& app, Action& action) {
   auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("eval", "compare two clips: PSNR and SSIM");
+  CLI::App* c = app.add_subcommand("eval", "compare two clips: PSNR, SSIM, LPIPS");
   c->footer("Example: kinora eval plain.mp4 cached.mp4 --frames");
   c->add_option("a", o->a, "an MP4, GIF or PNG, a folder of PNG, or a pattern such as out_%04d.png")->required();
   c->add_option("b", o->b, "the other, with as many frames of the same size")->required();
   c->add_flag("--frames", o->frames, "also a line for each frame");
+  c->add_option("--lpips", o->lpips, "LPIPS too, with these weights: a .safetensors file or a folder (docs/cli.md)");
   c->add_flag("--json", o->json, "print one JSON object");
   c->callback([o, &action] { action = [o](Context& context) { return eval(*o, context); }; });
 }
