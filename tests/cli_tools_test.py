@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -198,6 +199,76 @@ class Tools(unittest.TestCase):
         self.refused(65, "eval", "a", "a", "--lpips", "part.safetensors", says=["lin3.model.1.weight", "docs/cli.md"])
         self.refused(2, "eval", "a", "a", "--lpips", "nowhere", says="nowhere")
         self.refused(2, "eval", "small", "small", "--lpips", "w.safetensors", says=["30x36", "31"])
+
+    def rows(self, *args):
+        done = self.run_it("eval", *args, "--json", env={"KINORA_MODEL": str(MODEL)})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    def test_eval_of_caches_over_prompts(self):
+        prompts = ["a red ball moves to the right on grass", "a blue square moves up on a gray background"]
+        (self.work / "prompts.txt").write_text("\n".join(prompts))
+        write_lpips(self.work / "w.safetensors")
+        run, *rows = self.rows("--prompts", "prompts.txt", "--cache", "pab", "--cache", "none", "--steps", "6", "--seed", "7",
+                               "--repeats", "2", "--lpips", "w.safetensors")
+        self.assertEqual((run["eval"], run["prompts"], run["steps"], run["repeats"], run["lpips"]), ("run", 2, 6, 2, "AlexNet"))
+        self.assertEqual([(r["eval"], r["cache"]) for r in rows],
+                         [(e, c) for e in ("prompt", "prompt", "mean") for c in ("plain", "pab", "none")])
+        self.assertEqual([(r["prompt"], r["seed"]) for r in rows[:6:3]], [(prompts[0], 7), (prompts[1], 8)])
+        self.assertTrue(all(r["seconds"] > 0 for r in rows))
+        for equal in rows[2::3]:
+            self.assertEqual((equal["psnr"], equal["ssim"], equal["lpips"], equal["hits"]), (100, 1, 0, {}))
+        for pab in rows[1:6:3]:
+            self.assertLess(pab["psnr"], 100)
+            self.assertGreater(pab["lpips"], 0)
+            self.assertGreater(sum(h["reused"] for h in pab["hits"].values()), 0)
+        self.assertAlmostEqual(rows[7]["psnr"], (rows[1]["psnr"] + rows[4]["psnr"]) / 2, places=9)
+        self.assertEqual(rows[7]["psnr_least"], min(rows[1]["psnr"], rows[4]["psnr"]))
+        self.assertAlmostEqual(rows[7]["speedup"], (rows[0]["seconds"] + rows[3]["seconds"]) / (rows[1]["seconds"] + rows[4]["seconds"]), places=6)
+        # The same as two clips that generate made.
+        for name, more in (("plain", []), ("cached", ["--cache", "pab"])):
+            done = self.run_it("generate", prompts[1], "--steps", "6", "--seed", "8", "--output", name + "/", *more,
+                               env={"KINORA_MODEL": str(MODEL)})
+            self.assertEqual(done.returncode, 0, done.stderr)
+        two = json.loads(self.works("eval", "plain", "cached", "--lpips", "w.safetensors", "--json"))
+        for key in ("psnr", "psnr_clip", "ssim", "lpips"):
+            self.assertAlmostEqual(two[key], rows[4][key], places=6)
+
+    def test_eval_of_caches_takes_prompts_of_the_world_and_prints_a_table(self):
+        done = self.run_it("eval", "--cache", "pab:mlp=off", "--count", "2", "--steps", "3", env={"KINORA_MODEL": str(MODEL)})
+        self.assertEqual(done.returncode, 0, done.stderr)
+        lines = done.stdout.splitlines()
+        self.assertIn("3 steps", lines[0])
+        self.assertEqual([line.split()[0] for line in lines[2:]],
+                         ["cache", "1", "plain", "pab:mlp=off", "2", "plain", "pab:mlp=off", "mean", "plain", "pab:mlp=off"])
+        self.assertIn("spatial", lines[5])
+        self.assertEqual(len({line.index("x") for line in lines if "pab:mlp" in line}), 1)
+
+    def test_eval_of_caches_refuses_before_it_makes_a_clip(self):
+        env = {"KINORA_MODEL": str(MODEL)}
+        (self.work / "none.txt").write_text("# nothing\n")
+        write_lpips(self.work / "w.safetensors")
+        self.refused(2, "eval", says=["nothing to compare", "--help"])
+        self.refused(2, "eval", "--prompts", "none.txt", says="--cache")
+        self.refused(2, "eval", "a", "b", "--cache", "pab", says="--cache")
+        self.refused(2, "eval", "--frames", "--cache", "pab", says="--cache")
+        self.refused(65, "eval", "--cache", "pab", "--prompts", "none.txt", says="no prompt", env=env)
+        self.refused(2, "eval", "--cache", "pab", "--cache", "magic", says="magic", env=env)
+        self.refused(2, "eval", "--cache", "pab", "--height", "24", "--width", "64", "--lpips", "w.safetensors", says="24", env=env)
+        self.refused(2, "eval", "--cache", "pab", "--repeats", "0", says="--repeats", env=env)
+        shutil.copytree(MODEL, self.work / "model")
+        (self.work / "model" / "world.json").unlink()
+        self.refused(2, "eval", "--cache", "pab", "-m", "model", says="--prompts FILE")
+
+    def test_eval_of_caches_that_is_ended_keeps_its_rows(self):
+        run = subprocess.Popen([PROGRAM, "eval", "--cache", "none", "--count", "1000", "--steps", "2", "--json"], cwd=self.work,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "KINORA_MODEL": str(MODEL)})
+        rows = [json.loads(run.stdout.readline()) for _ in range(4)]
+        run.send_signal(signal.SIGINT)
+        rest, words = run.communicate(timeout=120)
+        self.assertEqual(run.returncode, 130, words)
+        rows += [json.loads(line) for line in rest.splitlines()]
+        self.assertEqual([r["eval"] for r in rows], ["run"] + ["prompt"] * (len(rows) - 1))
 
     # plot
 

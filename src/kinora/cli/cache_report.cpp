@@ -52,12 +52,18 @@ void CacheReport::finish() {
   log_info(concat("cache ", name_, " within ", human_bytes(budget_->limit), ": ", cache::text_of(*budget_)));
 }
 
+Json CacheReport::json(const Hits& hits) {
+  Json out = Json::object();
+  for (const auto& [what, h] : hits) out[what] = {{"computed", h.computed}, {"reused", h.reused}};
+  return out;
+}
+
 Json CacheReport::json() const {
-  Json hits = Json::object();
-  for (const auto& [what, h] : hits_) hits[what] = {{"computed", h.computed}, {"reused", h.reused}};
-  Json out = {{"name", name_}, {"hits", hits}};
+  Json out = {{"name", name_}, {"hits", json(hits_)}};
   if (budget_) out["budget"] = json_of(*budget_);
   return out;
 }
+
+Json CacheReport::json() const { return {{"name", name_}, {"hits", json(hits_)}}; }
 
 }  // namespace kinora::cli

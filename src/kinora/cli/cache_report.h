@@ -19,6 +19,7 @@ Json json_of(const cache::BudgetUse& use);
 
 class CacheReport {
  public:
+  using Hits = std::map<std::string, cache::Hits, std::less<>>;  ///< by kind of site
   /// `name`: what --cache said. trace: a file of JSON lines, or empty; it appears when the run has ended. Throws
   /// ResourceError where it cannot be written, UsageError for a trace without a cache.
   CacheReport(std::string name, const std::filesystem::path& trace);
@@ -28,10 +29,12 @@ class CacheReport {
   void finish();
   /// {"name", "hits": {"spatial": {"computed", "reused"}, ...}}, and with --cache-memory "budget".
   Json json() const;
+  const Hits& hits() const { return hits_; }
+  static Json json(const Hits& hits);
 
  private:
   std::string name_;
-  std::map<std::string, cache::Hits, std::less<>> hits_;
+  Hits hits_;
   std::optional<cache::BudgetUse> budget_;
   std::optional<AtomicFile> trace_;
 };

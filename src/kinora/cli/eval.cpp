@@ -1,4 +1,4 @@
-// kinora eval: how near one clip is to another, frame by frame.
+// kinora eval: how near one clip is to another, frame by frame; with --cache, the table of eval_prompts.
 #include <iomanip>
 #include <iostream>
 #include <memory>
@@ -7,6 +7,7 @@
 #include "kinora/base/error.h"
 #include "kinora/base/utf8.h"
 #include "kinora/cli/command.h"
+#include "kinora/cli/eval_prompts.h"
 #include "kinora/media/lpips.h"
 #include "kinora/media/metrics.h"
 #include "kinora/media/output.h"
@@ -22,6 +23,7 @@ constexpr const char* kLpips = "v0.1; mean over frames";
 struct Options {
   std::string a, b, lpips;
   bool json = false, frames = false;
+  PromptsOptions prompts;
 };
 
 struct Distances {
@@ -110,6 +112,11 @@ int eval(const Options& o, Context& context) {
   };
   std::optional<media::Lpips> lpips;
   if (!o.lpips.empty()) lpips = media::Lpips::load(o.lpips);
+  if (!o.prompts.caches.empty()) return eval_prompts(o.prompts, lpips ? &*lpips : nullptr, o.json, context);
+  if (o.a.empty()) {
+    throw UsageError("there is nothing to compare",
+                     "name two clips, or a cache: kinora eval --cache pab; kinora eval --help shows both");
+  }
   const media::Frames a = media::load_clip(o.a).frames;
   stop_if_asked();
   const media::Frames b = media::load_clip(o.b).frames;
@@ -129,13 +136,18 @@ int eval(const Options& o, Context& context) {
 
 void add_eval(CLI::App& app, Action& action) {
   auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("eval", "compare two clips: PSNR, SSIM, LPIPS");
-  c->footer("Example: kinora eval plain.mp4 cached.mp4 --frames");
-  c->add_option("a", o->a, "an MP4, GIF or PNG, a folder of PNG, or a pattern such as out_%04d.png")->required();
-  c->add_option("b", o->b, "the other, with as many frames of the same size")->required();
-  c->add_flag("--frames", o->frames, "also a line for each frame");
+  CLI::App* c = app.add_subcommand("eval", "compare two clips, or caches over a list of prompts: PSNR, SSIM, LPIPS");
+  c->footer(
+      "Example: kinora eval plain.mp4 cached.mp4 --frames\n"
+      "         kinora eval --cache pab --cache tea:threshold=0.2 --steps 30");
+  auto* a = c->add_option("a", o->a, "an MP4, GIF or PNG, a folder of PNG, or a pattern such as out_%04d.png");
+  auto* b = c->add_option("b", o->b, "the other, with as many frames of the same size");
+  a->needs(b);
+  auto* frames = c->add_flag("--frames", o->frames, "also a line for each frame");
   c->add_option("--lpips", o->lpips, "LPIPS too, with these weights: a .safetensors file or a folder (docs/cli.md)");
-  c->add_flag("--json", o->json, "print one JSON object");
+  c->add_flag("--json", o->json, "print JSON: one object, or a line for each row of the table");
+  add_prompts_options(*c, o->prompts);
+  a->excludes("--cache"), frames->excludes("--cache");
   c->callback([o, &action] { action = [o](Context& context) { return eval(*o, context); }; });
 }
 

@@ -24,25 +24,31 @@ std::string number_with(const std::string& text, const char* option, std::string
 
 }  // namespace
 
+void add_making_options(CLI::App& command, RequestOptions& options, bool frames_is_taken) {
+  video::Request& request = options.request;
+  command.add_option("--height", request.height, "pixels");
+  command.add_option("--width", request.width, "pixels");
+  command.add_option("--resolution", request.resolution,
+                     "144p, 240p, 360p, 480p, 720p, 1080p, 2k, 4k in place of height and width");
+  command.add_option("--aspect-ratio", request.aspect_ratio, "height:width with --resolution; 9:16 is landscape");
+  command.add_option(frames_is_taken ? "--num-frames" : "--frames,--num-frames", options.frames,
+                     "number of frames, or a length such as 2s, 4s, 16s; 1 makes a picture");
+  command.add_option("--steps,--num-inference-steps", request.steps, "denoising steps");
+  command.add_option("--guidance-scale", request.guidance_scale, "how strongly the prompt is followed; 1: no guidance");
+  command.add_option("--memory", options.memory, "most memory of the process, such as 8GB (default: what is free)");
+}
+
 void add_request_options(CLI::App& command, RequestOptions& options) {
   video::Request& request = options.request;
   command.add_option("prompts", options.positional, "what the clip shows; several prompts give several clips");
   command.add_option("--prompt", request.prompts, "the same as an option")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command.add_option("--height", request.height, "pixels");
-  command.add_option("--width", request.width, "pixels");
-  command.add_option("--resolution", request.resolution,
-                     "144p, 240p, 360p, 480p, 720p, 1080p, 2k, 4k in place of height and width");
-  command.add_option("--aspect-ratio", request.aspect_ratio, "height:width with --resolution; 9:16 is landscape");
-  command.add_option("--frames,--num-frames", options.frames,
-                     "number of frames, or a length such as 2s, 4s, 16s; 1 makes a picture");
+  add_making_options(command, options);
   command.add_option("--loops", request.loops, "passes of the model, each going on from the end of the one before");
   command.add_flag("--seamless", request.seamless, "lead back to the beginning: the clip can be repeated");
   command.add_option("--condition-frames", request.condition_frames,
                      "frames that a pass is given of what it goes on from");
-  command.add_option("--steps,--num-inference-steps", request.steps, "denoising steps");
-  command.add_option("--guidance-scale", request.guidance_scale, "how strongly the prompt is followed; 1: no guidance");
   command.add_option("--cache", request.cache,
                      "what is reused between steps: pab, or none; NAME:KEY=VALUE,... sets it (docs/cache.md)");
   command.add_option("--quality", options.quality,
@@ -51,7 +57,6 @@ void add_request_options(CLI::App& command, RequestOptions& options) {
   command.add_option("--cache-memory", options.cache_memory,
                      "most memory of what the cache keeps, such as 3GB (default: what it takes)");
   command.add_option("--batch", request.batch, "clips at a time (default: what fits, at most 8)");
-  command.add_option("--memory", options.memory, "most memory of the process, such as 8GB (default: what is free)");
 }
 
 video::Request request_of(const RequestOptions& options) {

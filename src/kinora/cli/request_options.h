@@ -20,6 +20,10 @@ struct RequestOptions {
 /// --condition-frames, --steps, --guidance-scale, --cache, --cache-memory, --quality, --speed, --batch, --memory.
 void add_request_options(CLI::App& command, RequestOptions& options);
 
+/// Of these, those that say how a clip is made and not what it shows: sizes, --num-frames (and, unless `frames_is_taken`,
+/// --frames), --steps, --guidance-scale, --memory.
+void add_making_options(CLI::App& command, RequestOptions& options, bool frames_is_taken = false);
+
 /// Throws UsageError for a length, an amount of memory, a quality or a speed that is none. Prompts may be missing.
 video::Request request_of(const RequestOptions& options);
 
