@@ -64,6 +64,4 @@ Json CacheReport::json() const {
   return out;
 }
 
-Json CacheReport::json() const { return {{"name", name_}, {"hits", json(hits_)}}; }
-
 }  // namespace kinora::cli
