@@ -1,4 +1,5 @@
 // kinora calibrate: measures a model once for the caches that are set by its numbers, and how good and fast each cache is.
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <memory>
@@ -11,12 +12,11 @@
 #include "kinora/base/utf8.h"
 #include "kinora/cache/calibration.h"
 #include "kinora/cache/recorder.h"
-#include "kinora/cli/cache_trial.h"
 #include "kinora/cli/command.h"
 #include "kinora/cli/judged.h"
 #include "kinora/cli/model_options.h"
 #include "kinora/cli/prompts_file.h"
-#include "kinora/cli/world_options.h"
+#include "kinora/cli/run_record.h"
 #include "kinora/diffusion/scheduler.h"
 #include "kinora/media/metrics.h"
 
@@ -35,19 +35,10 @@ struct Options {
 
 /// The user's, or captions of the world that the model was trained on.
 std::vector<std::string> prompts_of(const Options& o, const fs::path& model) {
-  std::vector<std::string> prompts;
-  if (!o.prompts.empty()) {
-    prompts = read_prompts(o.prompts);
-    if (prompts.size() > static_cast<size_t>(o.count)) prompts.resize(static_cast<size_t>(o.count));
-    return prompts;
-  }
-  std::error_code ignored;
-  if (model.empty() || !fs::exists(model / "world.json", ignored))
-    throw UsageError("a calibration needs prompts of the kind that the model will get",
-                     "add --prompts FILE, one prompt a line: eight will do");
-  const auto scenes = scenes_of(read_world(model / "world.json"), world::Split::train, 0);
-  for (size_t i = 0; i < static_cast<size_t>(o.count); ++i)
-    prompts.push_back(world::caption(evenly(scenes, i, static_cast<size_t>(o.count)), i));
+  const auto count = static_cast<size_t>(o.count);
+  if (o.prompts.empty()) return world_prompts(model, world::Split::train, count, 0);
+  std::vector<std::string> prompts = read_prompts(o.prompts);
+  prompts.resize(std::min(prompts.size(), count));
   return prompts;
 }
 
@@ -72,6 +63,19 @@ std::vector<std::string> candidates(const video::Pipeline& pipeline, video::Requ
     }
   }
   return all;
+}
+
+/// One run of the request's prompt; `watch` stands in for the cache where it is given.
+RunRecord run_with(video::Pipeline& pipeline, video::Request request, const std::string& cache, Context& context,
+                   cache::Method* watch = nullptr) {
+  RunRecord record;
+  video::Hooks hooks;
+  hooks.cancel = context.cancel;
+  hooks.cache = watch;
+  record.attach(hooks);
+  request.cache = cache;
+  pipeline.generate(request, hooks);
+  return record;
 }
 
 struct Sums {
@@ -101,7 +105,7 @@ cache::CalibratedRun calibrate_steps(const Options& o, video::Pipeline& pipeline
   Progress watching(std::cerr, progress_of("watch", prompts.size()));
   cache::Recorder recorder;
   for (size_t i = 0; i < prompts.size(); ++i) {
-    try_cache(pipeline, request_of_clip(i), "none", context.cancel, &recorder);
+    run_with(pipeline, request_of_clip(i), "none", context, &recorder);
     watching.update(++done);
   }
   watching.finish();
@@ -116,13 +120,13 @@ cache::CalibratedRun calibrate_steps(const Options& o, video::Pipeline& pipeline
   done = 0;
   double plain_seconds = 0;
   for (size_t i = 0; i < prompts.size(); ++i) {
-    const CacheTrial plain = try_cache(pipeline, request_of_clip(i), "none", context.cancel);
-    plain_seconds += plain.denoise_s;
+    const RunRecord plain = run_with(pipeline, request_of_clip(i), "none", context);
+    plain_seconds += plain.denoise_s();
     progress.update(++done);
     for (size_t c = 0; c < all.size(); ++c) {
-      const CacheTrial trial = try_cache(pipeline, request_of_clip(i), all[c], context.cancel);
-      const media::ClipMetrics metrics = media::compare_clips(plain.frames, trial.frames);
-      sums[c].seconds += trial.denoise_s;
+      const RunRecord trial = run_with(pipeline, request_of_clip(i), all[c], context);
+      const media::ClipMetrics metrics = media::compare_clips(plain.clips().at(0), trial.clips().at(0));
+      sums[c].seconds += trial.denoise_s();
       sums[c].psnr += metrics.psnr_mean, sums[c].ssim += metrics.ssim_mean;
       progress.update(++done);
     }

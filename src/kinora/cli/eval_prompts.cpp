@@ -3,7 +3,6 @@
 #include <ATen/Parallel.h>
 
 #include <algorithm>
-#include <chrono>
 #include <iomanip>
 #include <iostream>
 #include <limits>
@@ -15,15 +14,14 @@
 #include "kinora/cli/cache_report.h"
 #include "kinora/cli/judged.h"
 #include "kinora/cli/prompts_file.h"
+#include "kinora/cli/run_record.h"
 #include "kinora/cli/signals.h"
-#include "kinora/cli/world_options.h"
 #include "kinora/media/metrics.h"
 
 namespace kinora::cli {
 namespace {
 
 namespace fs = std::filesystem;
-using Clock = std::chrono::steady_clock;
 
 constexpr size_t kWorldPrompts = 20;
 
@@ -34,16 +32,7 @@ std::vector<std::string> prompts_of(const PromptsOptions& o, const fs::path& mod
     if (o.count > 0) prompts.resize(std::min(prompts.size(), static_cast<size_t>(o.count)));
     return prompts;
   }
-  std::error_code ignored;
-  if (model.empty() || !fs::exists(model / "world.json", ignored)) {
-    throw UsageError("prompts can come from the built-in model's world only, and this is another model",
-                     "give a file with a prompt on each line: --prompts FILE");
-  }
-  const auto scenes = scenes_of(read_world(model / "world.json"), world::Split::held_out, seed);
-  const size_t count = o.count > 0 ? static_cast<size_t>(o.count) : kWorldPrompts;
-  std::vector<std::string> prompts;
-  for (size_t i = 0; i < count; ++i) prompts.push_back(world::caption(evenly(scenes, i, count), seed + i));
-  return prompts;
+  return world_prompts(model, world::Split::held_out, o.count > 0 ? static_cast<size_t>(o.count) : kWorldPrompts, seed);
 }
 
 struct Made {
@@ -57,27 +46,22 @@ Made make(video::Pipeline& pipeline, const video::Plan& plan, bool wants_frames,
   Made made;
   std::stop_source stop;
   const std::stop_callback both(cancel, [&stop] { stop.request_stop(); });
-  CacheReport report(plan.cache, {});
+  RunRecord record;
   video::Hooks hooks;
   hooks.cancel = stop.get_token();
-  report.attach(hooks);
-  Clock::time_point begin;
-  bool is_denoised = false;
-  hooks.on_progress = [&](video::Stage stage, int64_t done, int64_t total) {
+  hooks.on_progress = [&](video::Stage, int64_t, int64_t) {
     throw_if_file_was_cut();
-    if (stage != video::Stage::denoise) return;
-    if (done == 0) begin = Clock::now();
-    if (done < total) return;
-    made.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-    is_denoised = true;
-    if (!wants_frames) stop.request_stop();
+    if (record.denoise_s() > 0 && !wants_frames) stop.request_stop();
   };
+  record.attach(hooks);
   try {
-    made.frames = std::move(pipeline.generate(plan, hooks).at(0).frames);
+    pipeline.generate(plan, hooks);
   } catch (const CancelledError&) {
-    if (wants_frames || !is_denoised || cancel.stop_requested()) throw;
+    if (wants_frames || record.denoise_s() == 0 || cancel.stop_requested()) throw;
   }
-  made.hits = report.hits();
+  made.seconds = record.denoise_s();
+  if (wants_frames) made.frames = record.clips().at(0);
+  made.hits = record.hits();
   return made;
 }
 

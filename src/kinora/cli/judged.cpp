@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kinora/base/error.h"
+#include "kinora/cli/world_options.h"
+
 namespace kinora::cli {
 
 void Tally::add(const world::Score& score) {
@@ -31,6 +34,19 @@ std::vector<world::Scene> scenes_of(const world::WorldConfig& config, world::Spl
 
 const world::Scene& evenly(const std::vector<world::Scene>& scenes, size_t i, size_t count) {
   return scenes[count < scenes.size() ? i * scenes.size() / count : i % scenes.size()];
+}
+
+std::vector<std::string> world_prompts(const std::filesystem::path& model, world::Split split, size_t count,
+                                       uint64_t seed) {
+  std::error_code ignored;
+  if (model.empty() || !std::filesystem::exists(model / "world.json", ignored)) {
+    throw UsageError("prompts can come from the built-in model's world only, and this is another model",
+                     "give a file with a prompt on each line: --prompts FILE");
+  }
+  const auto scenes = scenes_of(read_world(model / "world.json"), split, seed);
+  std::vector<std::string> prompts;
+  for (size_t i = 0; i < count; ++i) prompts.push_back(world::caption(evenly(scenes, i, count), seed + i));
+  return prompts;
 }
 
 void judge_clips(video::Pipeline& pipeline, const world::WorldConfig& config, const std::vector<world::Scene>& scenes,

@@ -1,6 +1,7 @@
 // Clips that a model makes for scenes of its world, each read by the judge: how good a model of the world is.
 #pragma once
 
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -26,6 +27,10 @@ std::vector<world::Scene> scenes_of(const world::WorldConfig& config, world::Spl
 
 /// One of `count` scenes that lie evenly over all of them, or all of them again and again.
 const world::Scene& evenly(const std::vector<world::Scene>& scenes, size_t i, size_t count);
+
+/// Captions of `count` scenes of the world that lies in the model's folder. Throws UsageError where there is none.
+std::vector<std::string> world_prompts(const std::filesystem::path& model, world::Split split, size_t count,
+                                       uint64_t seed);
 
 struct JudgedClip {
   std::string prompt;
