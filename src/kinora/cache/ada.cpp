@@ -23,7 +23,7 @@ constexpr int64_t kBetween = 65;  // from so many steps on the table for 100 is 
 
 struct AdaSettings {
   Codebook codebook;
-  int64_t block = 13;          ///< whose temporal attention is looked at
+  int64_t block = 13;          ///< of those with temporal attention, which is looked at
   bool regularizes = false;    ///< by motion: clips that move much are computed more often
   double first = 0, last = 0;  ///< calls, from 1, between which it does
 };
@@ -36,7 +36,7 @@ class Ada final : public Method {
   int64_t most_exact_values() const override { return 1; }
 
   bool keeps(const SiteKey& key, const Run&) const override {
-    return key.kind == Kind::temporal && key.point == Point::residual && key.block == settings_.block;
+    return key.kind == Kind::temporal && key.point == Point::residual && block_name(key.path).number == settings_.block;
   }
   void keep(const SiteKey&, const Run& run, const Streams& streams) override {
     const auto rows = branches_of(run);
@@ -64,7 +64,7 @@ class Ada final : public Method {
     course.change = kNothing;
     Streams out = run_blocks(run, blocks, 0, blocks.blocks, streams);
     if (!store_.has(kAttention, rows))
-      throw UsageError(concat("AdaCache: the model has no temporal attention in block ", settings_.block));
+      throw UsageError(concat("AdaCache: the model has no temporal block ", settings_.block));
     course.next = call + course.rate;
     decision.change = course.change;
     note(decision);

@@ -29,6 +29,8 @@ TEST(Ada, WaitsForLongerWhereAttentionChangesLess) {
 TEST(Ada, TakesItsTableByTheNumberOfSteps) {
   const std::vector<double> still(12, 500.0), long_run(100, 500.0);
   EXPECT_EQ(follow("ada", still, kTemporal).computed, (std::vector<int>{4, 4, 0, 0, 0, 0, 0, 4, 0, 0, 4, 4}));
+  EXPECT_EQ(follow("ada:block=2", still, kTemporal).computed, follow("ada", still, kTemporal).computed)
+      << "numbered in its own list, not in the stack";
   EXPECT_EQ(follow("ada:speed=slow", still, kTemporal).computed,
             (std::vector<int>{4, 4, 0, 0, 4, 0, 0, 4, 0, 0, 4, 4}));
   const Course course = follow("ada", long_run, kTemporal);

@@ -1,5 +1,7 @@
 #include "kinora/cache/method.h"
 
+#include <charconv>
+
 namespace kinora::cache {
 
 std::string_view kind_name(Kind kind) {
@@ -11,6 +13,14 @@ std::string_view kind_name(Kind kind) {
     case Kind::mlp: return "mlp";
   }
   return "";
+}
+
+BlockName block_name(std::string_view path) {
+  const size_t dot = path.find('.');
+  if (dot == std::string_view::npos) return {path};
+  BlockName name{path.substr(0, dot)};
+  std::from_chars(path.data() + dot + 1, path.data() + path.size(), name.number);
+  return name;
 }
 
 int64_t Context::sites_of(Kind kind) const {

@@ -38,6 +38,13 @@ struct Hits {
 
 std::string_view kind_name(Kind kind);
 
+/// "spatial_blocks.3.mlp": "spatial_blocks" and 3. Models whose stack has blocks of two lists in turn number each by itself.
+struct BlockName {
+  std::string_view list;
+  int64_t number = -1;
+};
+BlockName block_name(std::string_view path);
+
 class Method : public Policy {
  public:
   /// The prediction of a step; what the denoiser's seam would give without this method is model.predict(...).

@@ -1,7 +1,6 @@
 #include "kinora/cache/pab.h"
 
 #include <algorithm>
-#include <charconv>
 #include <cmath>
 
 #include "kinora/base/error.h"
@@ -14,19 +13,6 @@ namespace {
 constexpr int64_t kMostTimestep = 1000, kMostRange = 1000;
 
 int64_t whole(double timestep) { return static_cast<int64_t>(timestep); }
-
-/// "spatial_blocks.3.mlp" -> "spatial_blocks" and 3.
-struct BlockName {
-  std::string_view list;
-  int64_t number = -1;
-};
-BlockName block_name(std::string_view path) {
-  const size_t dot = path.find('.');
-  if (dot == std::string_view::npos) return {path};
-  BlockName name{path.substr(0, dot)};
-  std::from_chars(path.data() + dot + 1, path.data() + path.size(), name.number);
-  return name;
-}
 
 std::vector<int64_t> first_blocks(int64_t count) {
   std::vector<int64_t> blocks;

@@ -36,8 +36,9 @@ class ToyModel final : public Denoiser {
         const Tensor frames = at::arange(in[0].size(1), at::kDouble).view({1, -1, 1, 1}) * options_.per_frame + 1;
         return at::ones_like(in[0]) * frames * ((block + 1) * r.step.timestep / 1000);
       };
-      return {in[0] + site_tensor(r, {path, block, options_.kind, Point::residual}, [&] {
-                return site_tensor(r, {path, block, options_.kind, Point::module}, attend);
+      const int index = 2 * block + 1;  // as in a stack of two lists in turn
+      return {in[0] + site_tensor(r, {path, index, options_.kind, Point::residual}, [&] {
+                return site_tensor(r, {path, index, options_.kind, Point::module}, attend);
               })};
     };
     blocks.probe = [&](const Run& r, std::string_view, const Streams& in) { return in[0] + r.step.timestep / 1000; };

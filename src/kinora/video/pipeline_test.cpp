@@ -63,7 +63,8 @@ TEST_F(PipelineTest, ACacheThatReusesNothingGivesTheSameClip) {
   request.steps = 6;
   const at::Tensor plain = pipeline.generate(request)[0].latents;
   for (const char* cache : {"pab:spatial=1,temporal=1,cross=1,mlp=off", "pab:window=500..500,mlp=off",
-                            "first-block:threshold=0", "tea:threshold=0", "taylor:interval=1", "easy:threshold=0"}) {
+                            "first-block:threshold=0", "tea:threshold=0", "taylor:interval=1", "easy:threshold=0",
+                            "ada:changes=0.1+0.2,rates=1+1+1", "faster:spatial=1,uncond=1"}) {
     request.cache = cache;
     EXPECT_TRUE(pipeline.generate(request)[0].latents.equal(plain)) << cache;
   }
@@ -96,6 +97,8 @@ TEST_F(PipelineTest, ACacheIsCountedTracedAndPartOfTheEstimate) {
     request.cache = wrong;
     EXPECT_THROW(pipeline.plan(request), UsageError) << wrong;
   }
+  request.cache = "faster", request.guidance_scale = 1;
+  EXPECT_THROW(pipeline.plan(request), UsageError) << "no branch to leave out";
 }
 
 TEST_F(PipelineTest, TwoHundredRequestsHoldNoMoreMemoryThanFifty) {

@@ -1,6 +1,7 @@
 #include "kinora/video/stdit3_denoiser.h"
 
 #include <algorithm>
+#include <numeric>
 
 #include "kinora/base/error.h"
 #include "kinora/nn/site.h"
@@ -32,6 +33,17 @@ Tensor frame_mask(std::span<const uint8_t> active, const Tensor& latents, int64_
   return one.view({latents.size(0), latents.size(2)}).repeat({branches, 1});
 }
 
+/// What belongs to one half of the samples: views, so that nothing is kept twice.
+models::open_sora::Caption half_of(const models::open_sora::Caption& both, bool second) {
+  const auto middle = both.lengths.begin() + static_cast<std::ptrdiff_t>(both.lengths.size() / 2);
+  const auto begin = second ? middle : both.lengths.begin(), end = second ? both.lengths.end() : middle;
+  const int64_t first = std::accumulate(both.lengths.begin(), begin, int64_t{0}),
+                count = std::accumulate(begin, end, int64_t{0});
+  models::open_sora::Caption half{both.tokens.narrow(1, first, count), {begin, end}, {}};
+  for (const Tensor& t : both.keys_values) half.keys_values.push_back(t.narrow(1, first, count));
+  return half;
+}
+
 }  // namespace
 
 STDiT3Denoiser::STDiT3Denoiser(const models::STDiT3& model, const Run& run, TextFeatures cond, TextFeatures uncond,
@@ -50,6 +62,10 @@ const models::open_sora::Caption& STDiT3Denoiser::caption_of(const Run& run, std
   const std::vector<Branch> key(wanted.begin(), wanted.end());
   const auto found = captions_.find(key);
   if (found != captions_.end()) return found->second;
+  for (const auto& [branches, caption] : captions_) {
+    if (key.size() != 1 || branches.size() != 2) continue;
+    return captions_.emplace(key, half_of(caption, branches[1] == key[0])).first->second;
+  }
   TextFeatures all;
   for (const Branch branch : wanted) {
     const TextFeatures& part = branch == Branch::cond ? cond_ : uncond_;
