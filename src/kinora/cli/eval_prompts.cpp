@@ -204,7 +204,8 @@ std::string words_of(const Json& run) {
   const auto text = [&run](const char* key) { return run.at(key).dump(); };
   return concat(printable(run.at("model").get<std::string>()), ": ", text("steps"), " steps, ", text("num_frames"),
                 " frames of ", text("width"), "x", text("height"), ", ", run.at("dtype").get<std::string>(), ", ",
-                text("threads"), " threads, seeds from ", text("seed"), "; denoising, best of ", text("repeats"));
+                text("threads"), run.at("threads") == 1 ? " thread" : " threads", ", seeds from ", text("seed"),
+                "; denoising, best of ", text("repeats"));
 }
 
 /// The plain plan of a prompt, and one for each cache.

@@ -15,7 +15,7 @@ constexpr double kHeading = 20, kBelowGroup = 6, kBelow = 56, kLegend = 24;
 constexpr double kMostRow = 14, kLeastRow = 3, kGridHeight = 640;
 constexpr double kLabelEvery = 12;  // pixels: closer labels would touch
 constexpr size_t kLabelLetters = 30;
-constexpr double kLetter = 6.2, kLeastLeft = 72;
+constexpr double kLetter = 6.2, kLargeLetter = 7.2, kLeastLeft = 72;
 constexpr double kAway = 20;     // pixels: the first column's number and note reach beyond its cell
 constexpr double kSeparate = 5;  // pixels: narrower or lower cells leave no line between them
 constexpr size_t kMostRows = 4096;
@@ -139,7 +139,7 @@ double left_margin(const GridPlot& plot) {
     for (const GridRow& row : group.rows) labels = std::max(labels, shortened(row.label).size());
   }
   return std::max(
-      {kLeastLeft, kLetter * static_cast<double>(labels) + 14, kLetter * static_cast<double>(words) + kAway});
+      {kLeastLeft, kLetter * static_cast<double>(labels) + 14, kLargeLetter * static_cast<double>(words) + kAway});
 }
 
 }  // namespace
