@@ -10,7 +10,7 @@ import subprocess
 import unittest
 from pathlib import Path
 
-from program_case import PROGRAM, ProgramCase
+from program_case import ProgramCase
 from tiny_model import TINY
 
 

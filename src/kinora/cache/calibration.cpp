@@ -45,6 +45,7 @@ CalibratedRun run_of(const JsonObject& json) {
   CalibratedRun run;
   run.steps = json.require_int("steps", 1, kMostCalls);
   run.clips = json.require_int("clips", 1);
+  run.rows = json.require_int("rows", 0);
   run.schedule = json.require_numbers("schedule");
   const auto calls = static_cast<int64_t>(run.schedule.size());
   if (calls < 1 || calls > kMostCalls) throw DataError(concat(json.what(), ": a schedule of ", calls, " calls"));
@@ -92,6 +93,7 @@ Json Calibration::to_json() const {
           {{"cache", m.cache}, {"speed", rounded(m.speed)}, {"psnr", rounded(m.psnr)}, {"ssim", rounded(m.ssim)}});
     list.push_back({{"steps", run.steps},
                     {"clips", run.clips},
+                    {"rows", run.rows},
                     {"schedule", run.schedule},
                     {"gram", triangle_of(run.gram)},
                     {"ratios", run.ratios},

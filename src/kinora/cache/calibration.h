@@ -32,9 +32,10 @@ struct Measured {
   double psnr = 0, ssim = 0;  ///< mean over clips
 };
 
-/// For one number of steps.
+/// For one number of steps and one size of clip.
 struct CalibratedRun {
   int64_t steps = 0, clips = 0;
+  int64_t rows = 0;              ///< of a block's output with both branches: tells one size of clip from another
   std::vector<double> schedule;  ///< the timestep of each call
   Gram gram;
   std::vector<double> ratios;        ///< MagCache: |what the blocks added| over that of the call before

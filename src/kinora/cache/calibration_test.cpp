@@ -47,15 +47,15 @@ TEST(Calibration, RefusesWhatDoesNotFitTogether) {
     json[Json::json_pointer(path)] = std::move(value);
     return json;
   };
-  for (const Json& wrong :
-       {with("/format", 2), with("/runs/0/gram", {1.0, 2.0}), with("/runs/0/schedule", {1.0}), with("/runs/0/steps", 0),
-        with("/weights", -1), with("/runs/0/more", 1), with("/runs/0/measured/0/speed", "fast"), with("/runs", 1)})
+  for (const Json& wrong : {with("/format", 2), with("/runs/0/gram", {1.0, 2.0}), with("/runs/0/schedule", {1.0}),
+                            with("/runs/0/steps", 0), with("/weights", -1), with("/runs/0/rows", -1),
+                            with("/runs/0/more", 1), with("/runs/0/measured/0/speed", "fast"), with("/runs", 1)})
     EXPECT_THROW(Calibration::from_json(wrong, "calibration.json"), DataError) << wrong.dump().substr(0, 80);
 }
 
 TEST(Auto, TakesTheFastestThatIsGoodEnoughAndTheBestThatIsFastEnough) {
   const Calibration calibration = two_runs();
-  const Context context{.model = "STDiT3", .steps = 4, .calibration = &calibration};
+  const Context context{.model = "STDiT3", .schedule = {1000, 750, 500, 250}, .steps = 4, .calibration = &calibration};
   EXPECT_EQ(choose("auto", context).cache, "planned:calls=1");
   EXPECT_EQ(choose("auto:quality=31", context).cache, "pab");
   EXPECT_EQ(choose("auto:quality=20", context).cache, "easy");

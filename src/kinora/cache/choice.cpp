@@ -18,13 +18,6 @@ std::string short_text(double value) {
   return out.str();
 }
 
-const std::vector<Measured>& measured_of(const Context& context) {
-  const CalibratedRun* run = context.calibration ? context.calibration->find(context.steps) : nullptr;
-  if (run && !run->measured.empty()) return run->measured;
-  throw UsageError(concat("nothing was measured for ", context.model, " at ", context.steps, " steps to choose from"),
-                   concat("kinora calibrate --steps ", context.steps, " does it; or name a cache"));
-}
-
 /// The element with the most `value` among those whose `measure` is at least `least`.
 Measured best(const std::vector<Measured>& all, double Measured::*measure, double least, double Measured::*value,
               const char* wish, const char* unit) {
@@ -51,7 +44,9 @@ Measured choose(std::string_view text, const Context& context) {
     if (by_speed && object.has("quality")) throw UsageError("cache auto takes a quality or a speed", "leave one out");
     const double speed = object.number_or("speed", 0), quality = object.number_or("quality", kUsualQuality);
     object.refuse_unknown();
-    const std::vector<Measured>& all = measured_of(context);
+    const std::vector<Measured>& all = context.measured().measured;
+    if (all.empty())
+      throw UsageError("the calibration holds no measured cache to choose from", "kinora calibrate measures them");
     if (by_speed) return best(all, &Measured::speed, speed, &Measured::psnr, "speed", "x");
     return best(all, &Measured::psnr, quality, &Measured::speed, "quality", " dB");
   } catch (const DataError& error) {  // the settings are the caller's, not a file's

@@ -13,7 +13,7 @@ bool is_auto(std::string_view text);
 
 /// The fastest of what was measured at that quality (PSNR in dB against the plain run, mean over clips), or the one of
 /// the highest quality at that speed (of denoising, against the plain run). auto alone: 30 dB. Throws UsageError where
-/// there is no calibration for the steps, for both wishes at once, and for one that nothing meets, naming the nearest
+/// nothing was measured for the request (Context::measured), for both wishes at once, and for one that nothing meets, naming the nearest
 /// that is.
 Measured choose(std::string_view text, const Context& context);
 

@@ -190,7 +190,7 @@ std::unique_ptr<Method> make_faster(const JsonObject& settings, const Context& c
       throw UsageError(concat("FasterCache: ", context.model, " has no ", name, " attention"));
   }
   s.uncond = range_of(settings, "uncond", s.uncond);
-  if (s.uncond > 0 && !context.is_guided)
+  if (s.uncond > 0 && !context.is_guided())
     throw UsageError("FasterCache leaves guidance's second branch out, and this request has no guidance",
                      "faster:uncond=off takes attention alone");
   s.window = window_of(settings, "window", s.window);

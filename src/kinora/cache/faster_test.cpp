@@ -75,7 +75,7 @@ TEST(Faster, MakesUncondOfCondAndWeighsBothBands) {
 TEST(Faster, RefusesWhatItCannotTake) {
   const Context guided{.model = "STDiT3", .sites = {{Kind::spatial, 28}, {Kind::temporal, 28}}};
   Context alone = guided;
-  alone.is_guided = false;
+  alone.guidance_scale = 1;
   EXPECT_THROW(make_method("faster", alone), UsageError) << "no guidance, nothing to leave out";
   EXPECT_NE(make_method("faster:uncond=off", alone), nullptr);
   EXPECT_NE(make_method("faster:temporal=2", guided), nullptr);

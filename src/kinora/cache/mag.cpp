@@ -100,7 +100,7 @@ std::unique_ptr<Method> make_mag(const JsonObject& settings, const Context& cont
   s.calibrates = settings.bool_or("calibrate", false);
   if (s.ratios.empty() && !s.calibrates)
     throw UsageError(concat("MagCache has no ratios for ", context.model),
-                     "measure them, a change for each call: --cache mag:calibrate=on --trace FILE");
+                     "kinora calibrate measures them; or give them: mag:ratios=A+B+C");
   return std::make_unique<Mag>(std::move(s));
 }
 

@@ -1,6 +1,11 @@
 #include "kinora/cache/method.h"
 
+#include <algorithm>
 #include <charconv>
+#include <cmath>
+
+#include "kinora/base/error.h"
+#include "kinora/cache/calibration.h"
 
 namespace kinora::cache {
 
@@ -26,6 +31,21 @@ BlockName block_name(std::string_view path) {
 int64_t Context::sites_of(Kind kind) const {
   const auto found = sites.find(kind);
   return found == sites.end() ? 0 : found->second;
+}
+
+const CalibratedRun& Context::measured() const {
+  constexpr double kNear = 0.5;  // of a timestep
+  const std::string measure = concat("kinora calibrate --steps ", steps, " measures it");
+  const CalibratedRun* run = calibration ? calibration->find(steps) : nullptr;
+  if (!run) throw UsageError(concat("nothing was measured of ", model, " at ", steps, " steps"), measure);
+  if (!is_guided())
+    throw UsageError("the calibration is of runs with guidance", "take a cache that needs none, such as pab");
+  const bool is_near = std::equal(run->schedule.begin(), run->schedule.end(), schedule.begin(), schedule.end(),
+                                  [](double a, double b) { return std::abs(a - b) <= kNear; });
+  if (run->rows != rows || !is_near)
+    throw UsageError("the calibration is of another size of clip, or of other timesteps",
+                     measure + ", with this request's size");
+  return *run;
 }
 
 std::vector<Tensor> Method::predict(Denoiser& model, const Tensor& latents, const Step& step,

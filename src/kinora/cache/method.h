@@ -116,6 +116,7 @@ class CachedDenoiser final : public Denoiser {
   Method& method_;
 };
 
+struct CalibratedRun;
 struct Calibration;
 
 /// A place in a model where a value can be kept.
@@ -132,16 +133,19 @@ struct Context {
   std::vector<double> schedule;                    ///< the timestep of each call
   int64_t steps = 0;                               ///< that were asked for; PNDM makes more calls
   bool is_stochastic = false;                      ///< the sampler draws noise at each step
-  bool is_guided = true;                           ///< calls are for both branches of guidance
+  double guidance_scale = 7;                       ///< 1: no guidance, and calls for cond alone
   std::vector<Site> order;                         ///< every site, as a call visits them
   int64_t rows = 0, width = 0, element_bytes = 4;  ///< of a block's output with all branches
   uint64_t budget = 0;                             ///< bytes that are kept at most; 0: no limit
   /// The device whose values may lie in the host's memory beyond the budget; none: beyond it nothing is kept.
   std::optional<c10::Device> host_for;
-  double guidance_scale = 1;
   std::vector<double> influence;             ///< diffusion/influence.h; empty where it is not known
   const Calibration* calibration = nullptr;  ///< of the model, or none; outlives the making alone
   int64_t sites_of(Kind kind) const;
+  bool is_guided() const { return guidance_scale != 1; }
+  /// What was measured for just this: these steps at these timesteps, clips of this size, guidance. Throws UsageError, whose hint
+  /// says how to measure it.
+  const CalibratedRun& measured() const;
 };
 
 }  // namespace kinora::cache

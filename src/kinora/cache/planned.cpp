@@ -1,6 +1,5 @@
 // The planned cache: which calls to compute and how to make up the others is decided beforehand, by the Gram matrix that
 // `kinora calibrate` measured (extrapolation.h). Whole calls are left out, so nothing but a few predictions is kept.
-#include <cmath>
 #include <map>
 
 #include "kinora/base/error.h"
@@ -66,28 +65,11 @@ class Planned final : public Method {
   std::map<int64_t, std::map<Branch, Tensor>> computed_;
 };
 
-/// The calibration of this run's steps, at the same timesteps.
-const CalibratedRun& run_of(const Context& context) {
-  const CalibratedRun* run = context.calibration ? context.calibration->find(context.steps) : nullptr;
-  if (!run)
-    throw UsageError(
-        concat("the planned cache needs a calibration of ", context.model, " for ", context.steps, " steps"),
-        concat("kinora calibrate --steps ", context.steps, " makes one"));
-  constexpr double kNear = 0.5;  // of 1000
-  bool is_same = run->schedule.size() == context.schedule.size();
-  for (size_t i = 0; is_same && i < context.schedule.size(); ++i)
-    is_same = std::abs(run->schedule[i] - context.schedule[i]) <= kNear;
-  if (!is_same)
-    throw UsageError("the calibration is of other timesteps, as another size of clip or another sampler has them",
-                     "kinora calibrate with this request's size");
-  return *run;
-}
-
 }  // namespace
 
 std::unique_ptr<Method> make_planned(const JsonObject& settings, const Context& context) {
   require_deterministic(context, "planned");
-  const CalibratedRun& run = run_of(context);
+  const CalibratedRun& run = context.measured();
   const int64_t calls = run.gram.calls;
   const int64_t computed = settings.int_or("calls", (calls + 1) / 2, 1, calls);
   return std::make_unique<Planned>(plan_calls(run.gram, context.guidance_scale, context.influence, computed));

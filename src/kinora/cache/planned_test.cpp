@@ -68,7 +68,7 @@ CalibratedRun recorded(double bend) {
   Recorder recorder;
   run(model, recorder);
   EXPECT_EQ(recorder.denoisings(), 2) << "a batch of two";
-  EXPECT_EQ(recorder.kept_bytes() > 0, true) << "the first latents stay until the next run";
+  EXPECT_GT(recorder.kept_bytes(), 0u) << "the first latents stay until the next run";
   return {.steps = kCalls, .clips = 2, .schedule = schedule(), .gram = recorder.gram()};
 }
 
@@ -146,7 +146,11 @@ TEST(Planned, RefusesWhatItWasNotMeasuredFor) {
   EXPECT_THROW(make_method("planned", context), UsageError) << "other timesteps";
   context.schedule = schedule(), context.steps = kCalls + 1;
   EXPECT_THROW(make_method("planned", context), UsageError) << "other steps";
-  context.steps = kCalls, context.calibration = nullptr;
+  context.steps = kCalls, context.rows = 8;
+  EXPECT_THROW(make_method("planned", context), UsageError) << "another size of clip";
+  context.rows = 0, context.guidance_scale = 1;
+  EXPECT_THROW(make_method("planned", context), UsageError) << "no guidance";
+  context.guidance_scale = 3, context.calibration = nullptr;
   EXPECT_THROW(make_method("planned", context), UsageError) << "no calibration";
   context.calibration = &calibration, context.is_stochastic = true;
   EXPECT_THROW(make_method("planned", context), UsageError) << "a sampler that draws noise";

@@ -11,6 +11,7 @@ namespace {
 
 /// The rows of cond in [B, ...].
 Tensor of_cond(const Run& run, const Tensor& rows) {
+  if (!rows.defined()) return {};
   const auto branches = branches_of(run);
   const auto at = std::find(branches.begin(), branches.end(), Branch::cond);
   if (at == branches.end()) return {};
@@ -58,23 +59,20 @@ void Recorder::finish(int64_t calls) {
 }
 
 Streams Recorder::stack(const Run& run, const Stack& blocks, Streams streams) {
+  rows_ = streams[0].numel() / streams[0].size(-1) / first_latents_.size(0);
   const Tensor input = of_cond(run, streams[0]);
   const Tensor indicator = of_cond(run, blocks.probe(run, "modulated_input", streams));
   Streams out = run_blocks(run, blocks, 0, blocks.blocks, streams);
-  const Tensor output = of_cond(run, out[0]);
-  const Tensor length = (output - input).to(at::kFloat).norm(2, -1);
+  const Tensor output = of_cond(run, out[0]), residual = output - input;
   const auto call = static_cast<size_t>(run.step.call);
   ratio_sums_.resize(std::max(ratio_sums_.size(), call + 1), 0.0);
   const auto clips = static_cast<double>(output.size(0));
-  if (call > 0) {
-    ratio_sums_[call] += (length / length_).mean().item<double>() * clips;
-    if (indicator.defined())
-      changes_.emplace_back(relative_change(run, blocks.extent, indicator, indicator_),
-                            relative_change(run, blocks.extent, output, output_));
-  } else {
-    ratio_sums_[0] += clips;
+  ratio_sums_[call] += (call > 0 ? mean_ratio(run, blocks.extent, residual, residual_) : 1) * clips;
+  if (call > 0 && indicator.defined()) {
+    changes_.emplace_back(relative_change(run, blocks.extent, indicator, indicator_),
+                          relative_change(run, blocks.extent, output, output_));
   }
-  indicator_ = indicator, output_ = output, length_ = length;
+  indicator_ = indicator, output_ = output, residual_ = residual;
   return out;
 }
 

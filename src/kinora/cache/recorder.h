@@ -21,6 +21,8 @@ class Recorder final : public Method {
 
   /// Whole denoisings that were seen; each counts alike.
   int64_t denoisings() const { return denoisings_; }
+  /// As Context's; 0 for a model without a stack of blocks.
+  int64_t rows() const { return rows_; }
   Gram gram() const;
   /// MagCache: for each call the mean over tokens of |what the blocks added| over that of the call before, cond; the
   /// first is 1.
@@ -32,11 +34,11 @@ class Recorder final : public Method {
  private:
   void finish(int64_t calls);
 
-  int64_t denoisings_ = 0, calls_ = 0;
+  int64_t denoisings_ = 0, calls_ = 0, rows_ = 0;
   Tensor products_;  // float64, sum over denoisings
   std::map<Branch, std::vector<Tensor>> predictions_;
   Tensor first_latents_;
-  Tensor indicator_, output_, length_;  // cond, of the call before
+  Tensor indicator_, output_, residual_;  // cond, of the call before
   std::vector<double> ratio_sums_;
   std::vector<std::pair<double, double>> changes_;  // of the modulated input and of the blocks' output
 };

@@ -96,7 +96,7 @@ std::unique_ptr<Method> make_method(std::string_view text, const Context& contex
     return nullptr;
   }
   const Form form = take_form(settings);
-  std::string names = "none";
+  std::string names = "none, auto";
   for (const MethodRow& row : methods()) {
     names += concat(", ", row.name);
     if (name != row.name) continue;

@@ -71,7 +71,7 @@ inline Course follow(const std::string& text, const std::vector<double>& schedul
                                          .sites = {{options.kind, kBlocks}, {Kind::mlp, kBlocks}},
                                          .schedule = schedule,
                                          .steps = static_cast<int64_t>(schedule.size()),
-                                         .is_guided = options.wanted.size() == 2});
+                                         .guidance_scale = options.wanted.size() == 2 ? 3.0 : 1.0});
   ToyModel model(method.get(), options);
   std::optional<CachedDenoiser> cached;
   if (method) cached.emplace(model, *method);

@@ -109,6 +109,7 @@ cache::CalibratedRun calibrate_steps(const Options& o, video::Pipeline& pipeline
     watching.update(++done);
   }
   watching.finish();
+  run.rows = recorder.rows();
   run.gram = recorder.gram();
   run.ratios = recorder.ratios();
   run.coefficients = recorder.coefficients();

@@ -50,7 +50,8 @@ void add_request_options(CLI::App& command, RequestOptions& options) {
   command.add_option("--condition-frames", request.condition_frames,
                      "frames that a pass is given of what it goes on from");
   command.add_option("--cache", request.cache,
-                     "what is reused between steps: pab, or none; NAME:KEY=VALUE,... sets it (docs/cache.md)");
+                     "what is reused between steps: auto, pab, planned and others, or none; NAME:KEY=VALUE,... sets it "
+                     "(docs/cache.md)");
   command.add_option("--quality", options.quality,
                      "take the fastest cache that keeps the clip that near to the plain one, such as 30dB");
   command.add_option("--speed", options.speed, "take the best cache that is that much faster, such as 2x");

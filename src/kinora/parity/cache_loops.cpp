@@ -274,7 +274,7 @@ std::unique_ptr<cache::Method> method_of(const Case& c, std::span<const double> 
   cache::Context context{.model = c.config.at("model").at("cls").get<std::string>(),
                          .sites = {},
                          .schedule = {times.begin(), times.end()},
-                         .is_guided = is_guided(c)};
+                         .guidance_scale = is_guided(c) ? c.config.at("guidance").get<double>() : 1};
   for (const Kind kind : {Kind::spatial, Kind::temporal, Kind::full, Kind::cross, Kind::mlp}) context.sites[kind] = 1;
   const std::string cls = cached.at("cls").get<std::string>();
   if (cls == "PyramidAttentionBroadcastConfig")

@@ -103,13 +103,12 @@ cache::Context cache_context(const Plan& plan, const Parts& parts) {
                          .schedule = {schedule.begin(), schedule.end()},
                          .steps = plan.steps,
                          .is_stochastic = plan.scheduler->is_stochastic(),
-                         .is_guided = plan.is_guided(),
+                         .guidance_scale = plan.guidance_scale,
                          .rows = (plan.is_guided() ? 2 : 1) * models::stdit3_rows(model, t, h, w),
                          .width = model.hidden_size,
                          .element_bytes = static_cast<int64_t>(parts.sizes.element_bytes),
                          .budget = plan.cache_memory,
-                         .host_for = parts.device.is_cpu() ? std::nullopt : std::optional(parts.device),
-                         .guidance_scale = plan.guidance_scale};
+                         .host_for = parts.device.is_cpu() ? std::nullopt : std::optional(parts.device)};
   for (const models::SiteWork& site : models::stdit3_sites(model, t, h, w, model.model_max_length))
     context.order.push_back({site.path, site.kind, site.flops});
   if (plan.cache == "none") return context;
