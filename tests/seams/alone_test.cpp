@@ -44,20 +44,20 @@ std::string letters_at(const std::string& path) {
 }
 
 TEST_P(Alone, BroadcastReusesWhereTheTableSaysAndGivesItsValues) {
-  Pab pab(usual_rules());
+  Watched pab(make_pab());
   Table table;
   table.letters = kUsualLetters;
   const auto out = with(pab);
   EXPECT_TRUE(identical(out, with(table)));
   EXPECT_GT(distance(out, denoise(subject, run)), kVisible);
-  EXPECT_FALSE(pab.log.empty());
-  for (const auto& [path, letters] : pab.log) EXPECT_EQ(letters, letters_at(path)) << path;
+  EXPECT_FALSE(pab.sites.empty());
+  for (const auto& [path, letters] : pab.sites) EXPECT_EQ(letters, letters_at(path)) << path;
 }
 
 TEST_P(Alone, BroadcastWithAnEmptyWindowIsNone) {
   auto rules = usual_rules();
   for (auto& [kind, rule] : rules) rule.high = rule.low;
-  Pab pab(rules);
+  Watched pab(make_pab(rules));
   EXPECT_TRUE(identical(with(pab), denoise(subject, run)));
   EXPECT_EQ(pab.count('R'), 0);
 }
@@ -65,7 +65,7 @@ TEST_P(Alone, BroadcastWithAnEmptyWindowIsNone) {
 TEST_P(Alone, BrokenBroadcastWindowIsSeenInCountsAndValues) {
   auto rules = usual_rules();
   for (auto& [kind, rule] : rules) rule.low = 300;  // call 7, at 240, falls out
-  Pab pab(usual_rules()), broken(rules);
+  Watched pab(make_pab()), broken(make_pab(rules));
   const auto want = with(pab), got = with(broken);
   EXPECT_LT(broken.count('R'), pab.count('R'));
   EXPECT_GT(distance(got, want), kVisible);
@@ -114,7 +114,7 @@ std::vector<Tensor> denoise_apart(const Subject& subject, Run run, bool tells_br
 
 TEST_P(Alone, BroadcastKeepsGuidanceBranchesApart) {
   const std::vector<Branch> both{Branch::uncond, Branch::cond};
-  Pab batched(usual_rules()), apart(usual_rules()), mixed(usual_rules());
+  Watched batched(make_pab()), apart(make_pab()), mixed(make_pab());
   kinora::Run together = run;
   together.rows = both;
   together.policy = &batched;
@@ -129,7 +129,7 @@ TEST_P(Alone, BroadcastKeepsGuidanceBranchesApart) {
 TEST(FirstBlock, ComparesWithTheLastComputationAndAddsWhatTheOthersAdded) {
   // Block 0 adds a, the others double: residuals 1, 1.04, 1.06 and 1.07 times the ones tensor.
   const double added[] = {1.0, 1.04, 1.06, 1.07};
-  FirstBlockCache cache(0.05);
+  Watched cache(make_first_block(0.05));
   const Tensor x = at::ones({2, 3, 5, 4}, at::kDouble), text = at::full({2, 3, 4}, 2.0, at::kDouble);
   std::vector<Streams> out;
   for (const double a : added) {
@@ -140,8 +140,8 @@ TEST(FirstBlock, ComparesWithTheLastComputationAndAddsWhatTheOthersAdded) {
     run.policy = &cache;
     out.push_back(stack(run, blocks, {x, text}));
   }
-  EXPECT_EQ(cache.log, "CRCR");  // 0.04, then 0.06 against the first call, then 0.01 / 1.06
-  EXPECT_NEAR(cache.ratios[1], 0.06, 1e-12);
+  EXPECT_EQ(cache.calls, "CRCR");  // 0.04, then 0.06 against the first call, then 0.01 / 1.06
+  EXPECT_NEAR(cache.changes[1], 0.06, 1e-12);
   EXPECT_NEAR(out[0][0][0][0][0][0].item<double>(), 8, 1e-12);         // 2 * 2 * (1 + 1)
   EXPECT_NEAR(out[1][0][0][0][0][0].item<double>(), 2.04 + 6, 1e-12);  // tail 8 - 2
   EXPECT_NEAR(out[2][0][0][0][0][0].item<double>(), 8.24, 1e-12);
@@ -150,22 +150,22 @@ TEST(FirstBlock, ComparesWithTheLastComputationAndAddsWhatTheOthersAdded) {
 }
 
 TEST_P(Alone, FirstBlockThatNeverReusesIsNone) {
-  FirstBlockCache cache(-1);
+  Watched cache(make_first_block(0));
   EXPECT_TRUE(identical(with(cache), denoise(subject, run)));
-  EXPECT_EQ(cache.log, "CCCCCCCCC");
+  EXPECT_EQ(cache.calls, "CCCCCCCCC");
 }
 
 TEST_P(Alone, FirstBlockReusesBelowItsThresholdAndMovesWithIt) {
-  FirstBlockCache probe(-1), low(0), high(1e9);
+  Watched probe(make_first_block(0)), low(make_first_block(0)), high(make_first_block(1000));
   with(probe);
-  const auto [least, most] = std::minmax_element(probe.ratios.begin(), probe.ratios.end());
-  FirstBlockCache cache((*least + *most) / 2);
+  const auto [least, most] = std::minmax_element(probe.changes.begin(), probe.changes.end());
+  Watched cache(make_first_block((*least + *most) / 2));
   const auto out = with(cache), all = with(high);
-  EXPECT_EQ(high.log, "CRRRRRRRR");
-  EXPECT_NE(cache.log.find('R'), std::string::npos);
-  EXPECT_GT(std::count(cache.log.begin(), cache.log.end(), 'C'), 1) << cache.log;
+  EXPECT_EQ(high.calls, "CRRRRRRRR");
+  EXPECT_NE(cache.calls.find('R'), std::string::npos);
+  EXPECT_GT(std::count(cache.calls.begin(), cache.calls.end(), 'C'), 1) << cache.calls;
   with(low);
-  EXPECT_EQ(low.log, "CCCCCCCCC") << "a threshold that is wrong shows in the letters";
+  EXPECT_EQ(low.calls, "CCCCCCCCC") << "a threshold that is wrong shows in the letters";
   EXPECT_GT(distance(out, all), kVisible);
 }
 

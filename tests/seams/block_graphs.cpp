@@ -85,13 +85,14 @@ Streams BlockGraphs::run_block(const Run& run, const Stack& blocks, int block, S
     sites_[block] = found;
   }
   const auto& sites = sites_.at(block);
-  std::vector<bool> reused(sites.size()), kept(sites.size());
+  std::vector<bool> reached(sites.size()), reused(sites.size()), kept(sites.size());
   std::vector<Tensor> inputs = streams;
   std::map<size_t, Streams> from_policy;
   for (size_t i = 0; inner_ && i < sites.size(); ++i) {
     bool is_inside_reused = false;  // the module of a reused residual is never reached
     for (size_t j = 0; j < i; ++j) is_inside_reused = is_inside_reused || (reused[j] && sites[j].path == sites[i].path);
     if (is_inside_reused) continue;
+    reached[i] = true;
     reused[i] = inner_->reuses(sites[i], run);
     kept[i] = !reused[i] && inner_->keeps(sites[i], run);
     if (!reused[i]) continue;
@@ -122,9 +123,11 @@ Streams BlockGraphs::run_block(const Run& run, const Stack& blocks, int block, S
   const auto outputs = replay(plan->second, inputs, &mismatches);
   size_t next = width;
   for (size_t i = 0; i < sites.size(); ++i) {
-    if (!kept[i]) continue;
-    inner_->keep(sites[i], run, first(outputs, next, width));
-    next += width;
+    if (kept[i]) {
+      inner_->keep(sites[i], run, first(outputs, next, width));
+      next += width;
+    }
+    if (reached[i]) inner_->ran(sites[i], run, reused[i]);
   }
   return first(outputs, 0, width);
 }

@@ -23,15 +23,15 @@ class Pairs : public OnEachModel {
  protected:
   /// A threshold that the model's own changes cross both ways.
   double usual_threshold() const {
-    FirstBlockCache probe(-1);
+    Watched probe(make_first_block(0));
     with(probe);
-    const auto [least, most] = std::minmax_element(probe.ratios.begin(), probe.ratios.end());
+    const auto [least, most] = std::minmax_element(probe.changes.begin(), probe.changes.end());
     return (*least + *most) / 2;
   }
   /// Computed attentions whose home axis must be made whole, of all calls.
-  int attentions_with_exchange(const Pab& pab) const {
+  int attentions_with_exchange(const Watched& pab) const {
     int n = 0;
-    for (const auto& [path, letters] : pab.log) {
+    for (const auto& [path, letters] : pab.sites) {
       const bool is_cross = path.find("cross") != std::string::npos || path.ends_with("attn2");
       const bool exchanges = !path.starts_with("temporal") && !is_cross;
       if (exchanges) n += static_cast<int>(std::count(letters.begin(), letters.end(), 'C'));
@@ -65,35 +65,35 @@ int letters(const std::string& log, char letter) {
 
 TEST_P(Pairs, BroadcastAndFirstBlock) {
   const double threshold = usual_threshold();
-  Pab pab(usual_rules()), idle(std::map<Kind, PabRule>{}), alone(usual_rules());
-  FirstBlockCache fbc(threshold), never(-1), fbc_alone(threshold);
+  Watched pab(make_pab()), idle(make_pab({})), alone(make_pab());
+  Watched fbc(make_first_block(threshold)), never(make_first_block(0)), fbc_alone(make_first_block(threshold));
   Both both(pab, fbc), only_pab(alone, never), only_fbc(idle, fbc_alone);
   const auto out = with(both);
   EXPECT_GT(pab.count('R'), 0);
-  EXPECT_GT(letters(fbc.log, 'R'), 0);
+  EXPECT_GT(letters(fbc.calls, 'R'), 0);
   EXPECT_LT(pab.oldest, 6);  // no value outlives its range in calls that the loop left out
-  Pab same(usual_rules());
+  Watched same(make_pab());
   EXPECT_TRUE(identical(with(only_pab), with(same)));
-  FirstBlockCache same_fbc(threshold);
+  Watched same_fbc(make_first_block(threshold));
   EXPECT_TRUE(identical(with(only_fbc), with(same_fbc)));
   EXPECT_GT(distance(out, with(same)), kVisible);
   // Broken: a loop that runs its blocks with itself as the policy hides their sites.
-  struct Hides : FirstBlockCache {
-    using FirstBlockCache::FirstBlockCache;
+  struct Hides : Watched {
+    using Watched::Watched;
     Streams stack(const kinora::Run& r, const Stack& blocks, Streams streams) override {
       kinora::Run own = r;
       own.policy = this;
-      return FirstBlockCache::stack(own, blocks, std::move(streams));
+      return Watched::stack(own, blocks, std::move(streams));
     }
-  } hides(threshold);
-  Pab unseen(usual_rules());
+  } hides(make_first_block(threshold));
+  Watched unseen(make_pab());
   Both broken(unseen, hides);
   with(broken);
   EXPECT_EQ(unseen.count('C') + unseen.count('R'), 0);
 }
 
 TEST_P(Pairs, BroadcastAndTwoRanksExchangeOnlyWhatIsComputed) {
-  Pab one(usual_rules());
+  Watched one(make_pab());
   const auto want = with(one);
   for (const bool skips : {false, true}) {
     Mailbox mailbox(2);
@@ -101,14 +101,14 @@ TEST_P(Pairs, BroadcastAndTwoRanksExchangeOnlyWhatIsComputed) {
         mailbox,
         [&](Endpoint& endpoint) {
           const TwoRanks layout(endpoint, Axis::rows);
-          Pab pab(usual_rules());
+          Watched pab(make_pab());
           kinora::Run r = run;
           r.layout = &layout;
           r.policy = &pab;
           const double d = distance(denoise(subject, r), want);
           EXPECT_EQ(d > kVisible, skips) << d;
           EXPECT_EQ(d < kRounding, !skips) << d;
-          EXPECT_EQ(pab.log, one.log);
+          EXPECT_EQ(pab.sites, one.sites);
           EXPECT_EQ(endpoint.exchanges, attentions_with_exchange(pab) * exchanges_of_one() + kCalls);
           EXPECT_LT(endpoint.exchanges, kCalls * (subject.attention_exchanges + 1));
         },
@@ -117,7 +117,7 @@ TEST_P(Pairs, BroadcastAndTwoRanksExchangeOnlyWhatIsComputed) {
 }
 
 TEST_P(Pairs, BroadcastAndOneSlotFetchOnlyWhatIsComputed) {
-  Pab one(usual_rules()), pab(usual_rules());
+  Watched one(make_pab()), pab(make_pab());
   OneSlot slot(subject.values);
   kinora::Run r = run;
   r.weights = &slot;
@@ -129,11 +129,11 @@ TEST_P(Pairs, BroadcastAndOneSlotFetchOnlyWhatIsComputed) {
 }
 
 TEST_P(Pairs, BroadcastAndGraphsKeepValuesOfTheirOwn) {
-  Pab one(usual_rules()), pab(usual_rules());
+  Watched one(make_pab()), pab(make_pab());
   const auto want = with(one);
   BlockGraphs graphs(&pab);
   EXPECT_TRUE(identical(with(graphs), want));
-  EXPECT_EQ(pab.log, one.log);
+  EXPECT_EQ(pab.sites, one.sites);
   EXPECT_LE(pab.bytes(), one.bytes());
   EXPECT_TRUE(graphs.mismatches.empty()) << graphs.mismatches.front();
   // A plan for each block and pattern of hits; the more hits, the fewer calls.
@@ -152,7 +152,7 @@ TEST_P(Pairs, BroadcastAndGraphsKeepValuesOfTheirOwn) {
 }
 
 TEST_P(Pairs, BrokenGraphThatKeepsBorrowedMemoryIsSeen) {
-  Pab one(usual_rules()), pab(usual_rules());
+  Watched one(make_pab()), pab(make_pab());
   BlockGraphs graphs(&pab);
   graphs.own_storage = false;
   EXPECT_GT(distance(with(graphs), with(one)), kVisible);
@@ -160,38 +160,83 @@ TEST_P(Pairs, BrokenGraphThatKeepsBorrowedMemoryIsSeen) {
 
 TEST_P(Pairs, FirstBlockAndTwoRanksDecideAsOne) {
   const double threshold = usual_threshold();
-  FirstBlockCache one(threshold);
+  Watched one(make_first_block(threshold));
   const auto want = with(one);
   Mailbox mailbox(2);
   run_ranks(mailbox, [&](Endpoint& endpoint) {
     const TwoRanks layout(endpoint, Axis::rows);
-    FirstBlockCache fbc(threshold);
+    Watched fbc(make_first_block(threshold));
     kinora::Run r = run;
     r.layout = &layout;
     r.policy = &fbc;
     EXPECT_LT(distance(denoise(subject, r), want), kRounding);
-    EXPECT_EQ(fbc.log, one.log);
-    for (size_t i = 0; i < one.ratios.size(); ++i) EXPECT_NEAR(fbc.ratios[i], one.ratios[i], kRounding);
+    EXPECT_EQ(fbc.calls, one.calls);
+    for (size_t i = 0; i < one.changes.size(); ++i) EXPECT_NEAR(fbc.changes[i], one.changes[i], kRounding);
     const int first = exchanges_of_one();
-    const int computed = letters(fbc.log, 'C');
+    const int computed = letters(fbc.calls, 'C');
     EXPECT_EQ(endpoint.exchanges,
               computed * subject.attention_exchanges + (kCalls - computed) * first + kCalls + (kCalls - 1));
   });
 }
 
+TEST_P(Pairs, EveryCacheThatMeasuresDecidesAsOneOverTwoRanks) {
+  // A threshold that the model's own changes cross both ways.
+  const auto with_threshold = [&](const std::string& text, double share) {
+    Watched probe(make_cache(text + ",threshold=0", subject));
+    with(probe);
+    double sum = 0;
+    for (const double change : probe.changes) sum += change;
+    return concat(text, ",threshold=", share * sum / static_cast<double>(probe.changes.size()));
+  };
+  std::vector<std::string> caches{with_threshold("tea:probe=modulated_input,coefficients=1+0", 1.5),
+                                  with_threshold("dual-block:first=1,warmup=1", 1)};
+  if (!subject.has_text_stream) {
+    caches.push_back("ada:changes=0.0001+1000,rates=1+2+1");
+    caches.push_back("ada:changes=0.0001+1000,rates=1+2+1,moreg=on");
+  }
+  for (const std::string& cache : caches) {
+    SCOPED_TRACE(cache);
+    Watched one(make_cache(cache, subject));
+    const auto want = with(one);
+    EXPECT_GT(letters(one.calls, 'R'), 0);
+    EXPECT_GT(letters(one.calls, 'C'), 1);
+    Mailbox mailbox(2);
+    run_ranks(mailbox, [&](Endpoint& endpoint) {
+      const TwoRanks layout(endpoint, Axis::rows);
+      Watched two(make_cache(cache, subject));
+      kinora::Run r = run;
+      r.layout = &layout;
+      r.policy = &two;
+      EXPECT_LT(distance(denoise(subject, r), want), kRounding);
+      EXPECT_EQ(two.calls, one.calls);
+      ASSERT_EQ(two.changes.size(), one.changes.size());
+      for (size_t i = 0; i < one.changes.size(); ++i) EXPECT_NEAR(two.changes[i], one.changes[i], 1e-9);
+    });
+  }
+}
+
+// Broken on purpose.
+struct CountsPadding : TwoRanks {
+  using TwoRanks::TwoRanks;
+  Tensor own(const Tensor& local, const Extent&) const override { return local; }
+};
+struct DecidesAlone : TwoRanks {
+  using TwoRanks::TwoRanks;
+  Tensor sum(const Tensor& partial) const override { return partial; }
+};
+
 TEST_P(Pairs, BrokenDecisionThatCountsThePaddingIsSeen) {
-  FirstBlockCache one(-1);
+  Watched one(make_first_block(0));
   with(one);
   Mailbox mailbox(2);
   run_ranks(mailbox, [&](Endpoint& endpoint) {
-    const TwoRanks layout(endpoint, Axis::rows);
-    FirstBlockCache fbc(-1);
-    fbc.cuts_padding = false;
+    const CountsPadding layout(endpoint, Axis::rows);
+    Watched fbc(make_first_block(0));
     kinora::Run r = run;
     r.layout = &layout;
     r.policy = &fbc;
     denoise(subject, r);
-    EXPECT_GT(std::abs(fbc.ratios[0] - one.ratios[0]), kVisible);
+    EXPECT_GT(std::abs(fbc.changes[0] - one.changes[0]), kVisible);
   });
 }
 
@@ -200,24 +245,23 @@ TEST_P(Pairs, BrokenDecisionOfEachRankAloneEndsInAnError) {
   const auto decide_alone = [&](double threshold) {
     Mailbox mailbox(2, std::chrono::milliseconds(200));
     run_ranks(mailbox, [&](Endpoint& endpoint) {
-      const TwoRanks layout(endpoint, Axis::rows);
-      FirstBlockCache fbc(threshold);
-      fbc.sums_over_ranks = false;
+      const DecidesAlone layout(endpoint, Axis::rows);
+      Watched fbc(make_first_block(threshold));
       kinora::Run r = run;
       r.layout = &layout;
       r.policy = &fbc;
       denoise(subject, r);
-      ratios[endpoint.rank] = fbc.ratios[0];
+      ratios[endpoint.rank] = fbc.changes[0];
     });
   };
-  decide_alone(-1);
+  decide_alone(0);
   ASSERT_GT(std::abs(ratios[0] - ratios[1]), kVisible);
   EXPECT_THROW(decide_alone((ratios[0] + ratios[1]) / 2), PeerError);
 }
 
 TEST_P(Pairs, FirstBlockAndOneSlotFetchOnlyWhatIsComputed) {
   const double threshold = usual_threshold();
-  FirstBlockCache one(threshold), fbc(threshold);
+  Watched one(make_first_block(threshold)), fbc(make_first_block(threshold));
   OneSlot slot(subject.values);
   kinora::Run r = run;
   r.weights = &slot;
@@ -225,16 +269,16 @@ TEST_P(Pairs, FirstBlockAndOneSlotFetchOnlyWhatIsComputed) {
   EXPECT_TRUE(identical(denoise(subject, r), with(one)));
   EXPECT_EQ(slot.fetches.at(attention_weight()),
             kCalls * streams());  // the first block always runs
-  EXPECT_EQ(slot.fetches.at(last_block_weight()), letters(fbc.log, 'C') * streams());
+  EXPECT_EQ(slot.fetches.at(last_block_weight()), letters(fbc.calls, 'C') * streams());
 }
 
 TEST_P(Pairs, FirstBlockAndGraphs) {
   const double threshold = usual_threshold();
-  FirstBlockCache one(threshold), fbc(threshold);
+  Watched one(make_first_block(threshold)), fbc(make_first_block(threshold));
   BlockGraphs graphs(&fbc);
   EXPECT_TRUE(identical(with(graphs), with(one)));
-  EXPECT_EQ(fbc.log, one.log);
-  EXPECT_EQ(graphs.replays, letters(fbc.log, 'C') * subject.blocks + letters(fbc.log, 'R'));
+  EXPECT_EQ(fbc.calls, one.calls);
+  EXPECT_EQ(graphs.replays, letters(fbc.calls, 'C') * subject.blocks + letters(fbc.calls, 'R'));
 }
 
 /// Gradients of two ranks with a slot each, added up.
@@ -310,22 +354,20 @@ TEST_P(Pairs, OneSlotAndGraphsFetchAtReplayOnly) {
 
 TEST_P(Pairs, AllFiveTogether) {
   const double threshold = usual_threshold();
-  Pab one(usual_rules());
-  FirstBlockCache fbc_of_one(threshold);
+  Watched one(make_pab()), fbc_of_one(make_first_block(threshold));
   Both both_of_one(one, fbc_of_one);
   const auto want = with(both_of_one);
   Mailbox mailbox(2);
   run_ranks(mailbox, [&](Endpoint& endpoint) {
     const TwoRanks layout(endpoint, Axis::rows);
     OneSlot slot(subject.values);
-    Pab pab(usual_rules());
-    FirstBlockCache fbc(threshold);
+    Watched pab(make_pab()), fbc(make_first_block(threshold));
     Both both(pab, fbc);
     BlockGraphs graphs(&both);
     const kinora::Run r{.weights = &slot, .policy = &graphs, .layout = &layout};
     EXPECT_LT(distance(denoise(subject, r), want), kRounding);
-    EXPECT_EQ(pab.log, one.log);
-    EXPECT_EQ(fbc.log, fbc_of_one.log);
+    EXPECT_EQ(pab.sites, one.sites);
+    EXPECT_EQ(fbc.calls, fbc_of_one.calls);
   });
 }
 

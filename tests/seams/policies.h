@@ -1,73 +1,52 @@
-// Two policies as small as they come: attention broadcast by sites (PAB, Zhao et al. 2024, in the rules of diffusers)
-// and a cache that owns the loop over blocks (First-Block-Cache, in the rules of diffusers).
+// The caches of the seam tests: those of the room `cache`, watched, and two of them at a time.
 #pragma once
 
 #include <map>
-#include <optional>
+#include <memory>
 #include <string>
 #include <vector>
 
-#include "kinora/nn/site.h"
+#include "kinora/cache/pab.h"
+#include "seams/subjects.h"
 
 namespace kinora::seams {
 
-struct PabRule {
-  int range = 2;                 ///< one computation, then at most range - 1 reuses
-  double low = 100, high = 800;  ///< timesteps strictly between may reuse
-};
-
-/// Reuses what an attention gave before its gate, if the call is no multiple of the range and the timestep lies in
-/// the window. Values are kept apart for each guidance branch. Nothing older than range - 1 calls is reused.
-class Pab : public Policy {
+/// A cache whose decisions are written down.
+class Watched : public Policy {
  public:
-  explicit Pab(std::map<Kind, PabRule> rules) : rules_(std::move(rules)) {}
-  bool reuses(const SiteKey& key, const Run& run) const override;
-  bool keeps(const SiteKey& key, const Run&) const override {
-    return key.point == Point::module && rules_.count(key.kind) > 0;
-  }
+  explicit Watched(std::unique_ptr<cache::Method> method);
+  bool reuses(const SiteKey& key, const Run& run) const override { return method_->reuses(key, run); }
   Streams reuse(const SiteKey& key, const Run& run) override;
+  bool keeps(const SiteKey& key, const Run& run) const override { return method_->keeps(key, run); }
   void keep(const SiteKey& key, const Run& run, const Streams& streams) override;
+  void ran(const SiteKey& key, const Run& run, bool reused) override { method_->ran(key, run, reused); }
+  Streams stack(const Run& run, const Stack& blocks, Streams streams) override {
+    return method_->stack(run, blocks, std::move(streams));
+  }
 
-  std::map<std::string, std::string> log;  ///< a letter for each visit of a site: Computed or Reused
-  int count(char letter) const;
-  int oldest = 0;        ///< calls between a reuse and the computation that it repeats, at most
-  size_t bytes() const;  ///< of all storages that are held
-
- private:
-  struct Kept {
-    Streams streams;
-    int call = 0;
-  };
-  const Kept* find(const SiteKey& key, Branch branch) const;
-  std::map<Kind, PabRule> rules_;
-  std::map<std::pair<std::string, Branch>, Kept> kept_;
-};
-
-/// What diffusers' defaults mean on these models.
-std::map<Kind, PabRule> usual_rules();
-
-/// Runs the first block; where its residual changed by no more than `threshold` (mean absolute, relative) since the
-/// last full computation, what the other blocks added then stands in for them. Sums go over all ranks; the most
-/// changed branch decides.
-class FirstBlockCache : public Policy {
- public:
-  explicit FirstBlockCache(double threshold) : threshold_(threshold) {}
-  bool keeps(const SiteKey&, const Run&) const override { return false; }
-  Streams stack(const Run& run, const Stack& blocks, Streams streams) override;
-
-  std::string log;                                   ///< a letter for each call: Computed or Reused
-  std::vector<double> ratios;                        ///< of each call but the first of a branch
-  bool sums_over_ranks = true, cuts_padding = true;  ///< false: broken on purpose
+  /// A letter for each decision about an attention, by its path: Computed or Reused. The tests' rules have none for MLPs.
+  std::map<std::string, std::string> sites;
+  std::string calls;             ///< a letter for each decision about the loop over blocks
+  std::vector<double> changes;   ///< what was measured for them, from the second on
+  int oldest = 0;                ///< calls between a reuse and the computation that it repeats, at most
+  int count(char letter) const;  ///< at sites
+  uint64_t bytes() const { return method_->kept_bytes(); }
 
  private:
-  struct Kept {
-    Tensor residual;  ///< of the first block, video
-    Streams tail;     ///< what the others added
-  };
-  double changed(const Run& run, const Stack& blocks, const Tensor& residual) const;
-  double threshold_;
-  std::map<Branch, Kept> kept_;
+  std::unique_ptr<cache::Method> method_;
+  std::map<std::string, int> kept_at_;
 };
+
+using PabRules = std::map<Kind, cache::PabRule>;
+
+/// What diffusers' defaults mean on these models: values before the gate, timesteps strictly between 100 and 800.
+PabRules usual_rules();
+std::unique_ptr<cache::Method> make_pab(PabRules rules = usual_rules());
+/// 0 computes everything.
+std::unique_ptr<cache::Method> make_first_block(double threshold);
+
+/// The cache that `text` names (cache/registry.h), for one of the tests' models.
+std::unique_ptr<cache::Method> make_cache(const std::string& text, const Subject& subject);
 
 /// Sites to one policy, the loop to another.
 class Both : public Policy {
@@ -77,6 +56,7 @@ class Both : public Policy {
   bool keeps(const SiteKey& key, const Run& run) const override { return sites_.keeps(key, run); }
   Streams reuse(const SiteKey& key, const Run& run) override { return sites_.reuse(key, run); }
   void keep(const SiteKey& key, const Run& run, const Streams& streams) override { sites_.keep(key, run, streams); }
+  void ran(const SiteKey& key, const Run& run, bool reused) override { sites_.ran(key, run, reused); }
   Streams stack(const Run& run, const Stack& blocks, Streams streams) override {
     return loop_.stack(run, blocks, std::move(streams));
   }

@@ -55,7 +55,7 @@ PabMlpDecision pab_mlp(std::span<const PabMlpWindow> windows, int64_t block, dou
     const auto at = std::find_if(begin, end, [&](double t) { return whole(t) == now; });
     if (at == end) continue;
     if (!lists(w)) return {};
-    return {PabMlpAction::repeat, whole(*(end - 1)) == now};
+    return {PabMlpAction::repeat, whole(*(end - 1)) == now, at - begin};
   }
   return {};
 }
@@ -111,8 +111,16 @@ bool Pab::is_due(const SiteKey& key, const Step& step) const {
               : decide_mlp(key, step).action == PabMlpAction::repeat;
 }
 
+/// Where another policy owns the loop and leaves blocks out, the call that should have kept a value may never have come here,
+/// and what there is would be older than the rule allows.
+bool Pab::is_fresh(const SiteKey& key, const Step& step) const {
+  const PabRule* rule = rule_of(key);
+  const auto kept = kept_at_.find(key.path);
+  return kept != kept_at_.end() && step.call - kept->second <= (rule ? rule->range - 1 : decide_mlp(key, step).age);
+}
+
 bool Pab::reuses(const SiteKey& key, const Run& run) const {
-  return is_due(key, run.step) && store_.has(key.path, branches_of(run));
+  return is_due(key, run.step) && is_fresh(key, run.step) && store_.has(key.path, branches_of(run));
 }
 
 Streams Pab::reuse(const SiteKey& key, const Run& run) {
@@ -134,6 +142,7 @@ bool Pab::keeps(const SiteKey& key, const Run& run) const {
 }
 
 void Pab::keep(const SiteKey& key, const Run& run, const Streams& streams) {
+  kept_at_.insert_or_assign(std::string(key.path), run.step.call);
   store_.put(key.path, branches_of(run), streams);
 }
 

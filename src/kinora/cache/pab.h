@@ -43,6 +43,7 @@ enum class PabMlpAction : uint8_t { compute, store, repeat };
 struct PabMlpDecision {
   PabMlpAction action = PabMlpAction::compute;
   bool is_last = false;  ///< of its window: what was kept is of no more use
+  int64_t age = 0;       ///< calls since the one that stored
 };
 /// schedule: the timestep of each call. A window whose timestep is not in it does not exist.
 PabMlpDecision pab_mlp(std::span<const PabMlpWindow> windows, int64_t block, double timestep,
@@ -74,11 +75,13 @@ class Pab final : public Method {
  private:
   const PabRule* rule_of(const SiteKey& key) const;
   bool is_due(const SiteKey& key, const Step& step) const;
+  bool is_fresh(const SiteKey& key, const Step& step) const;
   PabMlpDecision decide_mlp(const SiteKey& key, const Step& step) const;
   int64_t count_of(const Step& step) const;
 
   PabSettings settings_;
   Context context_;
+  std::map<std::string, int, std::less<>> kept_at_;  // the call of the last keep, by site
 };
 
 }  // namespace kinora::cache
