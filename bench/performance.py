@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the tables of docs/performance.md from the JSON lines of `kinora bench` and bench/peers.
+"""Writes the tables of docs/performance.md (and of docs/cache.md) from the JSON lines of `kinora bench` and bench/peers.
 
   python3 bench/performance.py build/bench.jsonl docs/performance.md
 
@@ -56,21 +56,32 @@ def builtin(lines):
                    f"{r['seconds_per_clip']:.2f}"] for r in of(lines, "builtin")])
 
 
-def peers(lines):
-    def row(r):
-        layers, size, floor = str(r.get("layers", "-")), f"{r['parameters'] / 1e6:.0f}", f"{r['peer_ratio_to_gemm_floor']:.2f}"
-        theirs = f"{r['peer_seconds']:.2f}"
-        ours = [f"{r['kinora_seconds']:.2f}", theirs, f"**{r['ratio']:.3f}**", f"{r['kinora_ratio_to_gemm_floor']:.2f}", floor] if "ratio" in r \
-            else ["not timed yet", theirs, "-", "-", floor]
-        return [r["model"], r["peer"], dtype(r), str(r["threads"]), layers, size, *ours]
+def cache(lines):
+    rows = [[c["cache"], "x".join(map(str, r["latent"])), str(r["layers"]), str(r["steps"]), f"{c['ratio_to_plain']:.3f}",
+             f"{c['predicted_ratio']:.3f}", f"**{c['over_predicted']:.3f}**"] for r in of(lines, "cache") for c in r["caches"]]
+    return table(["cache", "latents", "pairs of blocks", "steps", "time / plain", "predicted from the hits", "time / predicted"], rows)
 
+
+def peers(lines):
     return table(["model", "peer", "dtype", "threads", "layers", "parameters, M", "Kinora, s", "peer, s", "Kinora / peer", "Kinora / floor",
-                  "peer / floor"], [row(r) for r in of(lines, "peers")])
+                  "peer / floor"],
+                 [[r["model"], r["peer"], dtype(r), str(r["threads"]), str(r.get("layers", "-")), f"{r['parameters'] / 1e6:.0f}",
+                   f"{r['kinora_seconds']:.2f}", f"{r['peer_seconds']:.2f}", f"**{r['ratio']:.3f}**", f"{r['kinora_ratio_to_gemm_floor']:.2f}",
+                   f"{r['peer_ratio_to_gemm_floor']:.2f}"] for r in of(lines, "peers")])
 
 
 TABLES = {"gemm": ("gemm", gemm), "operators": ("op", operators), "dit": ("dit", dit), "vae": ("vae", vae),
-          "builtin": ("builtin", builtin), "peers": ("peers", peers)}
+          "builtin": ("builtin", builtin), "cache": ("cache", cache), "peers": ("peers", peers)}
 NO_TABLE = {"judge", "clip"}  # what `bench builtin` prints besides
+
+
+def replace(page, name, text):
+    """The page with this table new, or as it is where it has no such table."""
+    begin = f"<!-- {name} -->\n"
+    if begin not in page:
+        return page
+    before, after = page.split(begin, 1)
+    return before + begin + text + "\n<!-- end -->" + after.split("<!-- end -->", 1)[1]
 
 
 def main():
@@ -82,11 +93,8 @@ def main():
     with open(sys.argv[2], encoding="ascii") as file:
         page = file.read()
     for name, (bench, make) in TABLES.items():
-        begin = f"<!-- {name} -->\n"
-        if not of(lines, bench) or begin not in page:
-            continue
-        before, after = page.split(begin, 1)
-        page = before + begin + make(lines) + "\n<!-- end -->" + after.split("<!-- end -->", 1)[1]
+        if of(lines, bench):
+            page = replace(page, name, make(lines))
     with open(sys.argv[2], "w", encoding="ascii") as file:
         file.write(page)
 

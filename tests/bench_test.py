@@ -11,9 +11,8 @@ import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGE = "before\n<!-- peers -->\nold\n<!-- end -->\nbetween\n<!-- gemm -->\nkept\n<!-- end -->\nafter\n"
-ALONE = {"bench": "peers", "model": "Wan", "peer": "diffusers", "dtype": "float32", "threads": 2, "layers": 3, "parameters": 2.5e8,
-         "peer_seconds": 1.5, "peer_ratio_to_gemm_floor": 1.25}
-BOTH = {**ALONE, "model": "T5", "kinora_seconds": 1.2, "ratio": 0.8, "kinora_ratio_to_gemm_floor": 1.0}
+LINE = {"bench": "peers", "model": "T5", "peer": "diffusers", "dtype": "float32", "threads": 2, "layers": 3, "parameters": 2.5e8,
+        "kinora_seconds": 1.2, "peer_seconds": 1.5, "ratio": 0.8, "kinora_ratio_to_gemm_floor": 1.0, "peer_ratio_to_gemm_floor": 1.25}
 
 
 def load(name):
@@ -33,28 +32,48 @@ class Tables(unittest.TestCase):
             return done, page.read_text()
 
     def test_lines_replace_their_table_and_no_other(self):
-        done, page = self.write(BOTH, ALONE)
+        done, page = self.write(LINE, {**LINE, "model": "Wan"})
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertIn("| T5 | diffusers | float32 | 2 | 3 | 250 | 1.20 | 1.50 | **0.800** | 1.00 | 1.25 |\n", page)
-        self.assertIn("| Wan | diffusers | float32 | 2 | 3 | 250 | not timed yet | 1.50 | - | - | 1.25 |\n<!-- end -->\nbetween", page)
+        self.assertIn("| Wan | diffusers | float32 | 2 | 3 | 250 | 1.20 | 1.50 | **0.800** | 1.00 | 1.25 |\n<!-- end -->\nbetween", page)
         self.assertIn("<!-- gemm -->\nkept\n<!-- end -->\nafter\n", page)
         self.assertNotIn("old", page)
 
     def test_a_line_of_no_table_is_an_error_and_changes_nothing(self):
-        done, page = self.write(ALONE, {"bench": "surprise"})
+        done, page = self.write(LINE, {"bench": "surprise"})
         self.assertEqual(done.returncode, 1)
         self.assertIn("surprise", done.stderr)
         self.assertEqual(page, PAGE)
+
+
+class CacheTable(unittest.TestCase):
+    def test_plans_of_like_length_share_a_row(self):
+        measured = lambda cache, speed: {"cache": cache, "speed": speed, "psnr": 40.04, "ssim": 0.98765}
+        runs = [{"steps": 4, "measured": [measured("planned:calls=2", 2), measured("pab", 1.25)]},
+                {"steps": 8, "measured": [measured("planned:calls=5", 1.5)]}]
+        with tempfile.TemporaryDirectory() as folder:
+            data, page = pathlib.Path(folder) / "calibration.json", pathlib.Path(folder) / "page.md"
+            data.write_text(json.dumps({"runs": runs}))
+            page.write_text("<!-- calibration -->\nold\n<!-- end -->\nafter\n")
+            subprocess.run([sys.executable, ROOT / "bench/cache_table.py", data, page], check=True)
+            self.assertEqual(page.read_text(), """<!-- calibration -->
+| cache | 8 steps | PSNR | SSIM | 4 steps | PSNR | SSIM |
+| --- | --- | --- | --- | --- | --- | --- |
+| `planned:calls=5 / 2` | 1.50x | 40.0 | 0.9877 | 2.00x | 40.0 | 0.9877 |
+| `pab` | - | - | - | 1.25x | 40.0 | 0.9877 |
+<!-- end -->
+after
+""")
 
 
 class Comparison(unittest.TestCase):
     def test_other_work_is_refused(self):
         compare = load("bench/peers/compare.py")
         ours = {"parameters": 10, "gflop": 100.0}
-        compare.check_same_work(ours, {"parameters": 10, "gflop": 101.0})
+        compare.check_same_work(ours, {"parameters": 10, "gflop": 101.0}, 0.03)
         for theirs in ({"parameters": 11, "gflop": 100.0}, {"parameters": 10, "gflop": 120.0}):
             with self.assertRaisesRegex(compare.Failure, "not the same"):
-                compare.check_same_work(ours, theirs)
+                compare.check_same_work(ours, theirs, 0.03)
 
     def test_a_peer_that_fails_is_named_and_the_exit_code_tells(self):
         with tempfile.TemporaryDirectory() as folder:

@@ -11,12 +11,14 @@
 #include "kinora/base/progress.h"
 #include "kinora/base/utf8.h"
 #include "kinora/cache/calibration.h"
+#include "kinora/cache/planned.h"
 #include "kinora/cache/recorder.h"
 #include "kinora/cli/command.h"
 #include "kinora/cli/judged.h"
 #include "kinora/cli/model_options.h"
 #include "kinora/cli/prompts_file.h"
 #include "kinora/cli/run_record.h"
+#include "kinora/diffusion/influence.h"
 #include "kinora/diffusion/scheduler.h"
 #include "kinora/media/metrics.h"
 
@@ -42,8 +44,41 @@ std::vector<std::string> prompts_of(const Options& o, const fs::path& model) {
   return prompts;
 }
 
-/// What is measured: the planned cache at several lengths, and the others at settings from careful to bold, as far as the
-/// model can take them.
+/// Of each method a careful, a middling and a bold setting; those of PAB are the paper's (PAB246, 357, 579).
+constexpr const char* kCandidates[] = {
+    "pab",
+    "pab:spatial=3,temporal=5,cross=7",
+    "pab:spatial=5,temporal=7,cross=9",
+    "pab:full=3",
+    "pab:full=5",
+    "first-block:threshold=0.05",
+    "first-block:threshold=0.1",
+    "first-block:threshold=0.2",
+    "dual-block:first=1,warmup=4,threshold=0.05",
+    "dual-block:first=1,warmup=4",
+    "dual-block:first=1,warmup=4,threshold=0.2",
+    "tea:threshold=0.1",
+    "tea:threshold=0.2",
+    "tea:threshold=0.3",
+    "easy:threshold=0.05",
+    "easy:threshold=0.1",
+    "easy:threshold=0.2",
+    "mag:threshold=0.06",
+    "mag:threshold=0.12,skips=4",
+    "mag:threshold=0.24,skips=6",
+    "taylor:interval=2",
+    "taylor:interval=3",
+    "taylor:interval=5",
+    "faster",
+    "faster:temporal=2",
+    "faster:spatial=3,temporal=3",
+    "faster:full=3",
+    "ada:speed=slow",
+    "ada",
+    "ada:changes=0.03+0.05+0.07+0.09+0.11,rates=12+10+8+6+4+3",
+};
+
+/// What is measured: the planned cache at several lengths, and the others as far as the model can take them.
 std::vector<std::string> candidates(const video::Pipeline& pipeline, video::Request request, int64_t calls) {
   std::vector<std::string> all;
   int64_t last = calls;
@@ -51,10 +86,7 @@ std::vector<std::string> candidates(const video::Pipeline& pipeline, video::Requ
     const auto computed = static_cast<int64_t>(std::lround(share * static_cast<double>(calls)));
     if (computed >= 2 && computed < last) all.push_back(concat("planned:calls=", last = computed));
   }
-  for (const char* other :
-       {"pab", "first-block:threshold=0.05", "first-block:threshold=0.1", "dual-block:first=1,warmup=4",
-        "tea:threshold=0.1", "tea:threshold=0.3", "easy:threshold=0.05", "easy:threshold=0.1", "mag:threshold=0.06",
-        "mag:threshold=0.24,skips=6", "taylor:interval=2", "taylor:interval=3", "faster", "ada:speed=slow", "ada"}) {
+  for (const char* other : kCandidates) {
     request.cache = other;
     try {
       pipeline.plan(request);
@@ -76,6 +108,41 @@ RunRecord run_with(video::Pipeline& pipeline, video::Request request, const std:
   request.cache = cache;
   pipeline.generate(request, hooks);
   return record;
+}
+
+/// By how much more than the sampler's answer an error at each call moves the last sample: one call at a time is made up.
+/// The geometric mean over clips, so that the one clip that turns into another does not decide for all.
+std::vector<double> measure_amplification(video::Pipeline& pipeline, const std::vector<video::Request>& clips,
+                                          const video::Plan& plan, const cache::Gram& gram, Context& context,
+                                          Progress& progress) {
+  const auto last_sample = [&](const video::Request& request, cache::Method* method) {
+    video::Hooks hooks;
+    hooks.cache = method, hooks.cancel = context.cancel;
+    return pipeline.generate(request, hooks).at(0).latents;
+  };
+  const std::vector<double> influence = influence_of(*plan.scheduler);
+  std::vector<at::Tensor> plain;
+  for (const video::Request& clip : clips) plain.push_back(last_sample(clip, nullptr));
+  std::vector<double> amplification(static_cast<size_t>(gram.calls), 1.0);
+  int64_t done = 0;
+  for (int64_t k = 1; k < gram.calls; ++k) {
+    std::vector<int64_t> computed;
+    for (int64_t i = 0; i < gram.calls; ++i) {
+      if (i != k) computed.push_back(i);
+    }
+    const auto calls = cache::plan_of(gram, plan.guidance_scale, computed);
+    const double expected = cache::expected_error(gram, plan.guidance_scale, influence, calls);
+    double logs = 0;
+    for (size_t i = 0; i < clips.size(); ++i) {
+      const auto method = cache::follow_plan(calls);
+      const double moved = (last_sample(clips[i], method.get()) - plain[i]).square().mean().sqrt().item<double>();
+      constexpr double kLeast = 1e-9;  // below it all is rounding
+      logs += std::log(std::max(moved, kLeast) / std::max(expected, kLeast));
+      progress.update(++done);
+    }
+    amplification[static_cast<size_t>(k)] = std::exp(logs / static_cast<double>(clips.size()));
+  }
+  return amplification;
 }
 
 struct Sums {
@@ -113,6 +180,12 @@ cache::CalibratedRun calibrate_steps(const Options& o, video::Pipeline& pipeline
   run.gram = recorder.gram();
   run.ratios = recorder.ratios();
   run.coefficients = recorder.coefficients();
+  constexpr size_t kWeighedClips = 4;  // each costs a run for every call
+  std::vector<video::Request> weighed;
+  for (size_t i = 0; i < std::min(prompts.size(), kWeighedClips); ++i) weighed.push_back(request_of_clip(i));
+  Progress weighing(std::cerr, progress_of("weigh", weighed.size() * (schedule.size() - 1)));
+  run.amplification = measure_amplification(pipeline, weighed, plan, run.gram, context, weighing);
+  weighing.finish();
   pipeline.put_calibration(run);  // the planned cache goes by it
 
   const auto all = candidates(pipeline, request_of_clip(0), static_cast<int64_t>(schedule.size()));
