@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What `kinora plan` predicts against what `kinora generate` takes, over 21 sizes. Usage: memory_sizes.py PROGRAM [--markdown FILE]
+"""What `kinora plan` predicts against what `kinora generate` takes, over 29 sizes. Usage: memory_sizes.py PROGRAM [--markdown FILE]
 
 Each size runs in a process of its own. Then requests that do not fit into --memory: each must be refused, and the size that the
 refusal names must run within that memory. Three models: the built-in one, a transformer as wide as Open-Sora 1.2's (fewer
@@ -29,6 +29,10 @@ SIZES = [
     ("wide", "bfloat16", 51, 240, 424),
     ("vae", "bfloat16", 1, 256, 256), ("vae", "bfloat16", 6, 128, 192), ("vae", "float32", 5, 128, 128),
     ("vae", "bfloat16", 4, 480, 480),
+    # Chosen after the estimate was done, which was fitted to those above.
+    ("builtin", "bfloat16", 25, 96, 96), ("builtin", "bfloat16", 33, 144, 256), ("builtin", "float32", 9, 200, 200),
+    ("builtin", "bfloat16", 65, 96, 112), ("wide", "bfloat16", 9, 192, 336), ("wide", "float32", 5, 320, 320),
+    ("vae", "bfloat16", 9, 160, 288), ("vae", "float32", 1, 320, 240),
 ]
 
 # (model, dtype, frames, height, width, memory in MB): too large for it.

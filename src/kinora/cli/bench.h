@@ -11,7 +11,7 @@
 namespace kinora::cli {
 
 void add_bench_ops(CLI::App& bench, Action& action);      ///< op
-void add_bench_models(CLI::App& bench, Action& action);   ///< dit, cogvideox, wan, t5, autoencoder, vae
+void add_bench_models(CLI::App& bench, Action& action);   ///< dit, cache, cogvideox, latte, wan, t5, autoencoder, vae
 void add_bench_builtin(CLI::App& bench, Action& action);  ///< builtin
 
 /// Multiply-adds (each 2) a second that `threads` threads reach in registers alone. 0 where the processor has no such instruction.

@@ -14,16 +14,6 @@ namespace {
 
 using at::Tensor;
 
-ResidentWeights random_weights(const Params& params, at::ScalarType dtype) {
-  const CountAs counted(MemoryKind::weights);
-  std::vector<Tensor> tensors;
-  for (const Param& p : params) {
-    const double scale = p.shape.size() < 2 ? 1.0 : 1.0 / std::sqrt(static_cast<double>(p.shape.back()));
-    tensors.push_back(at::empty(p.shape, dtype).uniform_(-scale, scale));
-  }
-  return ResidentWeights(std::move(tensors));
-}
-
 void add_rates(Json& line, const BenchModel& model, double seconds, double product_seconds) {
   if (model.frames > 0) line["frames_per_s"] = static_cast<double>(model.frames) / seconds;
   if (model.flops == 0) return;
@@ -36,6 +26,16 @@ void add_rates(Json& line, const BenchModel& model, double seconds, double produ
 }
 
 }  // namespace
+
+ResidentWeights random_weights(const Params& params, at::ScalarType dtype) {
+  const CountAs counted(MemoryKind::weights);
+  std::vector<Tensor> tensors;
+  for (const Param& p : params) {
+    const double scale = p.shape.size() < 2 ? 1.0 : 1.0 / std::sqrt(static_cast<double>(p.shape.back()));
+    tensors.push_back(at::empty(p.shape, dtype).uniform_(-scale, scale));
+  }
+  return ResidentWeights(std::move(tensors));
+}
 
 int bench_model(const BenchModelOptions& o, MakeBenchModel make, Context& context) {
   use_threads(o.threads);

@@ -27,7 +27,7 @@ struct BenchModel {
 /// Sizes and settings; each model has its own defaults and takes the options that it knows.
 struct BenchModelOptions {
   std::vector<int64_t> latent{5, 32, 32}, clip{17, 256, 256};
-  int64_t batch = 2, layers = 0, text_tokens = 0, repeats = 3, threads = 0;
+  int64_t batch = 2, layers = 0, text_tokens = 0, steps = 30, repeats = 3, threads = 0;
   std::string dtype = "auto";
   bool encode = false;
 };
@@ -36,7 +36,13 @@ constexpr int64_t kMostBenchSize = 16384;
 
 using MakeBenchModel = BenchModel (*)(const BenchModelOptions&, at::ScalarType);
 
+/// Of a scale that keeps values near 1.
+ResidentWeights random_weights(const Params& params, at::ScalarType dtype);
+
 /// Times `make`'s model on random weights, in turn with its matrix product, and prints the line. Returns the exit code.
 int bench_model(const BenchModelOptions& options, MakeBenchModel make, Context& context);
+
+/// Times a whole denoising of it, an STDiT3, without a cache and with several, call by call in turn, and prints the line.
+int bench_cache(const BenchModelOptions& options, MakeBenchModel make, Context& context);
 
 }  // namespace kinora::cli

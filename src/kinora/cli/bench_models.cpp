@@ -1,4 +1,4 @@
-// kinora bench dit, cogvideox, wan, t5, autoencoder, vae: whole models at their published sizes, with random weights.
+// kinora bench dit, cache, cogvideox, latte, wan, t5, autoencoder, vae: whole models at their published sizes, with random weights.
 #include <ATen/ATen.h>
 
 #include <memory>
@@ -7,6 +7,7 @@
 #include "kinora/base/error.h"
 #include "kinora/cli/bench_model.h"
 #include "kinora/models/cogvideox/transformer.h"
+#include "kinora/models/latte/transformer.h"
 #include "kinora/models/open_sora/stdit3.h"
 #include "kinora/models/open_sora/video_vae.h"
 #include "kinora/models/vae/autoencoder_kl.h"
@@ -72,6 +73,33 @@ BenchModel cogvideox(const Options& o, at::ScalarType dtype) {
           .params = &model->params(),
           .flops =
               models::cogvideox::cogvideox_flops(config, o.latent[0], o.latent[1], o.latent[2], o.text_tokens, o.batch),
+          .product = {o.batch * tokens, 4 * config.width(), config.width()}};
+}
+
+/// The transformer of Latte-1.
+BenchModel latte(const Options& o, at::ScalarType dtype) {
+  check_three_sizes("--latent", o.latent, kMostBenchSize);
+  check_even(o.latent);
+  models::latte::LatteConfig config;
+  config.attention_head_dim = 72;
+  config.out_channels = 8;
+  config.num_layers = o.layers;
+  config.attention_bias = true;
+  config.sample_size = o.latent[1];
+  config.feed_forward = {ops::Activation::gelu_tanh, false};
+  config.norm_elementwise_affine = false;
+  config.norm_eps = 1e-6;
+  config.video_length = o.latent[0];
+  const auto model = std::make_shared<models::latte::LatteTransformer>(config);
+  models::latte::LatteTransformer::Inputs in;
+  in.hidden_states = at::randn({o.batch, config.in_channels, o.latent[0], o.latent[1], o.latent[2]}, dtype);
+  in.encoder_hidden_states = at::randn({o.batch, o.text_tokens, config.caption_channels}, dtype);
+  in.timestep = at::full({o.batch}, 500, at::kLong);
+  const int64_t tokens = o.latent[0] * (o.latent[1] / 2) * (o.latent[2] / 2);
+  return {.line = video_line("latte", "Latte-1", o),
+          .forward = [model, in](const Run& run) { model->forward(run, in); },
+          .params = &model->params(),
+          .flops = models::latte::latte_flops(config, o.latent[0], o.latent[1], o.latent[2], o.text_tokens, o.batch),
           .product = {o.batch * tokens, 4 * config.width(), config.width()}};
 }
 
@@ -168,6 +196,7 @@ struct Command {
   MakeBenchModel make;
   Options defaults;
   void (*add_sizes)(CLI::App&, Options&);
+  int (*measure)(const Options&, MakeBenchModel, Context&) = bench_model;
 };
 
 void add_latent(CLI::App& c, Options& o) {
@@ -196,8 +225,8 @@ void add_command(CLI::App& bench, Action& action, const Command& command) {
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
   add_threads(*c, o->threads);
-  c->callback([o, make = command.make, &action] {
-    action = [o, make](Context& context) { return bench_model(*o, make, context); };
+  c->callback([o, make = command.make, measure = command.measure, &action] {
+    action = [=](Context& context) { return measure(*o, make, context); };
   });
 }
 
@@ -211,6 +240,19 @@ void add_bench_models(CLI::App& bench, Action& action) {
                .make = dit,
                .defaults = {.layers = 28, .text_tokens = 300},
                .add_sizes = [](CLI::App& c, Options& o) { add_latent(c, o), add_text(c, o, 300, "pairs of blocks"); }});
+  add_command(
+      bench, action,
+      {.name = "cache",
+       .help = "a denoising with STDiT3-XL/2 and PAB: whether it is as fast as its hits predict",
+       .example = "Example: kinora bench cache --latent 5 32 32 --layers 4 --steps 30",
+       .make = dit,
+       .defaults = {.layers = 28, .text_tokens = 300},
+       .add_sizes =
+           [](CLI::App& c, Options& o) {
+             add_latent(c, o), add_text(c, o, 300, "pairs of blocks");
+             c.add_option("--steps", o.steps, "of the denoising")->check(CLI::Range(2, 1000))->capture_default_str();
+           },
+       .measure = bench_cache});
   add_command(bench, action,
               {.name = "cogvideox",
                .help = "one call of CogVideoX-5B's transformer, and its distance from that rate",
@@ -218,6 +260,14 @@ void add_bench_models(CLI::App& bench, Action& action) {
                .make = cogvideox,
                .defaults = {.layers = 42, .text_tokens = 226},
                .add_sizes = [](CLI::App& c, Options& o) { add_latent(c, o), add_text(c, o, 4096); }});
+  add_command(
+      bench, action,
+      {.name = "latte",
+       .help = "one call of Latte-1's transformer, and its distance from that rate",
+       .example = "Example: kinora bench latte --layers 4",
+       .make = latte,
+       .defaults = {.latent = {16, 32, 32}, .layers = 28, .text_tokens = 120},
+       .add_sizes = [](CLI::App& c, Options& o) { add_latent(c, o), add_text(c, o, 4096, "pairs of blocks"); }});
   add_command(bench, action,
               {.name = "wan",
                .help = "one call of Wan2.1-T2V-1.3B's transformer, and its distance from that rate",

@@ -47,4 +47,16 @@ LatteConfig LatteConfig::from_json(const Json& json, std::string_view what) {
   return c;
 }
 
+double latte_flops(const LatteConfig& config, int64_t frames, int64_t height, int64_t width, int64_t text_tokens,
+                   int64_t batch) {
+  const auto real = [](int64_t n) { return static_cast<double>(n); };
+  const int64_t p = config.patch_size;
+  const double t = real(frames), s = real(height / p * (width / p)), n = t * s, l = real(text_tokens);
+  const double d = real(config.width()), f = config.feed_forward.gated ? 6 : 4;
+  const double blocks = real(config.num_layers) * ((n * (20 + 8 * f) + 4 * l) * d * d + 4 * n * (s + t + l) * d);
+  const double ends = 2 * n * d * real(p * p * (config.in_channels + config.out_channels));
+  const double conditions = 2 * (256 + 7 * d) * d + 2 * l * (real(config.caption_channels) + d) * d;
+  return real(batch) * (blocks + ends + conditions);
+}
+
 }  // namespace kinora::models::latte

@@ -34,4 +34,13 @@ struct LatteConfig {
   static LatteConfig from_json(const Json& json, std::string_view what = "transformer/config.json");
 };
 
+/// Multiply-adds count 2. Matrix products and attention of one model call with a timestep a sample: latents [batch,
+/// channels, frames, height, width], L text tokens. With S patches of each of T frames, N = T S, D width, f = 4 (6 where the
+/// feed-forward layer is gated), p patch size:
+///   batch * (num_layers (N (20 + 8 f) D^2 + 4 L D^2 + 4 N (S + T + L) D)      pairs of blocks
+///            + 2 N D p^2 (in + out channels)                                  ends
+///            + 2 (256 + 7 D) D + 2 L (caption_channels + D) D)                conditions
+double latte_flops(const LatteConfig& config, int64_t frames, int64_t height, int64_t width, int64_t text_tokens,
+                   int64_t batch);
+
 }  // namespace kinora::models::latte

@@ -283,5 +283,20 @@ TEST(LatteConfig, RefusesWhatNoLatteCanBe) {
   EXPECT_THROW(read(R"({"num_layers": 0})"), DataError);
 }
 
+TEST(LatteFlops, CountWhatTheLayersMultiply) {
+  for (const bool gated : {false, true}) {
+    LatteConfig config = tiny_latte();
+    config.feed_forward.gated = gated;
+    TestLatte latte(config);
+    CountingWeights counting(latte.weights);
+    latte.run.weights = &counting;
+    latte(latte.inputs());
+    const double n = 3 * 6, keys = 6 + 3 + 6, width = 16;    // of 3 frames of 6 patches, 6 tokens
+    const double patches = 2 * 2 * n * width * (2 * 2 * 3);  // not a linear layer
+    const double attention = 2 * 2 * 4 * n * keys * width;   // batch, pairs of blocks
+    EXPECT_DOUBLE_EQ(latte_flops(config, 3, 4, 6, 6, 2), counting.flops + patches + attention);
+  }
+}
+
 }  // namespace
 }  // namespace kinora::models::latte
