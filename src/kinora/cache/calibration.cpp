@@ -50,10 +50,6 @@ CalibratedRun run_of(const JsonObject& json) {
   const auto calls = static_cast<int64_t>(run.schedule.size());
   if (calls < 1 || calls > kMostCalls) throw DataError(concat(json.what(), ": a schedule of ", calls, " calls"));
   run.gram = gram_of(json.require_numbers("gram"), calls, json.what());
-  run.amplification = json.numbers_or("amplification", {});
-  if (!run.amplification.empty() && static_cast<int64_t>(run.amplification.size()) != calls)
-    throw DataError(
-        concat(json.what(), ": \"amplification\" holds ", run.amplification.size(), " numbers, not ", calls));
   run.ratios = json.numbers_or("ratios", {});
   run.coefficients = json.numbers_or("coefficients", {});
   for (const Json& entry : json.require_array("measured")) {
@@ -100,7 +96,6 @@ Json Calibration::to_json() const {
                     {"rows", run.rows},
                     {"schedule", run.schedule},
                     {"gram", triangle_of(run.gram)},
-                    {"amplification", run.amplification},
                     {"ratios", run.ratios},
                     {"coefficients", run.coefficients},
                     {"measured", std::move(measured)}});

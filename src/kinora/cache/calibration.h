@@ -38,9 +38,6 @@ struct CalibratedRun {
   int64_t rows = 0;              ///< of a block's output with both branches: tells one size of clip from another
   std::vector<double> schedule;  ///< the timestep of each call
   Gram gram;
-  /// For each call: by how much more an error in its prediction alone moves the last sample than the sampler's answer to
-  /// it says, since the model goes on from there. Empty: not measured.
-  std::vector<double> amplification;
   std::vector<double> ratios;        ///< MagCache: |what the blocks added| over that of the call before
   std::vector<double> coefficients;  ///< TeaCache: polynomial, highest power first; empty: not known
   std::vector<Measured> measured;

@@ -16,7 +16,6 @@ CalibratedRun run_with(int64_t steps) {
   for (int64_t a = 0; a < n; ++a) {
     for (int64_t b = 0; b < n; ++b) run.gram.products.push_back(a == b ? 1.0 : 0.25);
   }
-  run.amplification.assign(static_cast<size_t>(steps), 1.5);
   run.ratios.assign(static_cast<size_t>(steps), 0.875);
   run.coefficients = {2, 1, 0.5};
   run.measured = {{"pab", 1.25, 40, 0.99}, {"planned:calls=1", 2.5, 30.5, 0.97}, {"easy", 3, 25, 0.9}};
@@ -48,10 +47,9 @@ TEST(Calibration, RefusesWhatDoesNotFitTogether) {
     json[Json::json_pointer(path)] = std::move(value);
     return json;
   };
-  for (const Json& wrong :
-       {with("/format", 2), with("/runs/0/gram", {1.0, 2.0}), with("/runs/0/schedule", {1.0}),
-        with("/runs/0/amplification", {1.0}), with("/runs/0/steps", 0), with("/weights", -1), with("/runs/0/rows", -1),
-        with("/runs/0/more", 1), with("/runs/0/measured/0/speed", "fast"), with("/runs", 1)})
+  for (const Json& wrong : {with("/format", 2), with("/runs/0/gram", {1.0, 2.0}), with("/runs/0/schedule", {1.0}),
+                            with("/runs/0/steps", 0), with("/weights", -1), with("/runs/0/rows", -1),
+                            with("/runs/0/more", 1), with("/runs/0/measured/0/speed", "fast"), with("/runs", 1)})
     EXPECT_THROW(Calibration::from_json(wrong, "calibration.json"), DataError) << wrong.dump().substr(0, 80);
 }
 

@@ -153,16 +153,10 @@ std::vector<PlannedCall> plan_calls(const Gram& gram, double guidance_scale, std
     const double error = way.error + error_of(pair.first, pair.second, calls);
     if (error < least) least = error, path = way.path;
   }
-  return plan_of(gram, guidance_scale, path);
-}
-
-std::vector<PlannedCall> plan_of(const Gram& gram, double guidance_scale, std::span<const int64_t> computed) {
-  KINORA_ASSERT(!computed.empty() && computed.front() == 0);
-  const Guided v(gram, guidance_scale);
   std::vector<PlannedCall> plan;
   int64_t before = -1, last = -1;
-  for (int64_t k = 0; k < gram.calls; ++k) {
-    if (std::binary_search(computed.begin(), computed.end(), k)) {
+  for (int64_t k = 0; k < calls; ++k) {
+    if (std::binary_search(path.begin(), path.end(), k)) {
       before = last, last = k;
       plan.push_back({});
       continue;

@@ -1,8 +1,7 @@
 // Which calls of a denoising to compute, and how to make up the others from them, so that the last sample moves least.
 //
 // Samplers are linear in the predictions: where call k's prediction is off by e_k, the last sample is off by
-// sum_k influence_k e_k, but for what the model makes of it later (which a calibration can measure, and put into the
-// influence: CalibratedRun::amplification). A prediction that is left out is made up as a linear
+// sum_k influence_k e_k, but for what the model makes of it later. A prediction that is left out is made up as a linear
 // combination of the last computed ones and the first latents; the best weights, and the error that remains, follow from
 // the Gram matrix of one calibration. The calls to compute then are a shortest path, found by dynamic programming.
 #pragma once
@@ -25,9 +24,6 @@ struct PlannedCall {
 /// than one or more than all.
 std::vector<PlannedCall> plan_calls(const Gram& gram, double guidance_scale, std::span<const double> influence,
                                     int64_t computed);
-
-/// The plan that computes these calls, in rising order, the first among them.
-std::vector<PlannedCall> plan_of(const Gram& gram, double guidance_scale, std::span<const int64_t> computed);
 
 /// Root mean square by which the last sample is expected to move.
 double expected_error(const Gram& gram, double guidance_scale, std::span<const double> influence,

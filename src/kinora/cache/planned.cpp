@@ -1,11 +1,10 @@
-// The planned cache: which calls to compute and how to make up the others is decided beforehand, by what `kinora calibrate`
-// measured (extrapolation.h). Whole calls are left out, so nothing but a few predictions is kept.
-#include "kinora/cache/planned.h"
-
+// The planned cache: which calls to compute and how to make up the others is decided beforehand, by the Gram matrix that
+// `kinora calibrate` measured (extrapolation.h). Whole calls are left out, so nothing but a few predictions is kept.
 #include <map>
 
 #include "kinora/base/error.h"
 #include "kinora/cache/change.h"
+#include "kinora/cache/extrapolation.h"
 #include "kinora/cache/methods.h"
 
 namespace kinora::cache {
@@ -68,18 +67,12 @@ class Planned final : public Method {
 
 }  // namespace
 
-std::unique_ptr<Method> follow_plan(std::vector<PlannedCall> plan) {
-  return std::make_unique<Planned>(std::move(plan));
-}
-
 std::unique_ptr<Method> make_planned(const JsonObject& settings, const Context& context) {
   require_deterministic(context, "planned");
   const CalibratedRun& run = context.measured();
   const int64_t calls = run.gram.calls;
   const int64_t computed = settings.int_or("calls", (calls + 1) / 2, 1, calls);
-  std::vector<double> influence = context.influence;
-  for (size_t k = 0; k < run.amplification.size(); ++k) influence.at(k) *= run.amplification[k];
-  return follow_plan(plan_calls(run.gram, context.guidance_scale, influence, computed));
+  return std::make_unique<Planned>(plan_calls(run.gram, context.guidance_scale, context.influence, computed));
 }
 
 }  // namespace kinora::cache

@@ -132,33 +132,6 @@ TEST(Planned, MakesUpAStraightLineExactly) {
   EXPECT_LE(method->kept_bytes(), 5 * truth[0].nbytes()) << "two calls, two branches, and the first latents";
 }
 
-TEST(Planned, ComputesWhereAnErrorGrows) {
-  const auto computes = [](int64_t call, double amplification) {
-    CalibratedRun measured = recorded(0.3);
-    measured.amplification.assign(kCalls, 1.0);
-    measured.amplification[static_cast<size_t>(call)] = amplification;
-    Calibration calibration{.model = "Curve", .weights = 0};
-    calibration.put(std::move(measured));
-    const auto method = make_method("planned:calls=4", {.model = "Curve",
-                                                        .schedule = schedule(),
-                                                        .steps = kCalls,
-                                                        .guidance_scale = 3,
-                                                        .influence = kInfluence,
-                                                        .calibration = &calibration});
-    bool is_computed = false;
-    method->on_decision = [&](const Decision& d) { is_computed = is_computed || (d.call == call && !d.reused); };
-    Curve model(0.3);
-    run(model, *method);
-    return is_computed;
-  };
-  int moved = 0;
-  for (int64_t call = 1; call < kCalls; ++call) {
-    EXPECT_TRUE(computes(call, 100)) << call;
-    moved += computes(call, 1) ? 0 : 1;
-  }
-  EXPECT_EQ(moved, kCalls - 4) << "where no call counts more than the sampler says, four are computed";
-}
-
 TEST(Planned, RefusesWhatItWasNotMeasuredFor) {
   Calibration calibration{.model = "Curve", .weights = 0};
   calibration.put(recorded(0));

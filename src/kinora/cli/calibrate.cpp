@@ -11,14 +11,12 @@
 #include "kinora/base/progress.h"
 #include "kinora/base/utf8.h"
 #include "kinora/cache/calibration.h"
-#include "kinora/cache/planned.h"
 #include "kinora/cache/recorder.h"
 #include "kinora/cli/command.h"
 #include "kinora/cli/judged.h"
 #include "kinora/cli/model_options.h"
 #include "kinora/cli/prompts_file.h"
 #include "kinora/cli/run_record.h"
-#include "kinora/diffusion/influence.h"
 #include "kinora/diffusion/scheduler.h"
 #include "kinora/media/metrics.h"
 
@@ -82,7 +80,7 @@ constexpr const char* kCandidates[] = {
 std::vector<std::string> candidates(const video::Pipeline& pipeline, video::Request request, int64_t calls) {
   std::vector<std::string> all;
   int64_t last = calls;
-  for (const double share : {0.85, 0.7, 0.6, 0.5, 0.4, 0.33, 0.27, 0.2}) {
+  for (const double share : {0.85, 0.7, 0.6, 0.5, 0.4, 0.33, 0.27, 0.2, 0.16, 0.12}) {
     const auto computed = static_cast<int64_t>(std::lround(share * static_cast<double>(calls)));
     if (computed >= 2 && computed < last) all.push_back(concat("planned:calls=", last = computed));
   }
@@ -108,41 +106,6 @@ RunRecord run_with(video::Pipeline& pipeline, video::Request request, const std:
   request.cache = cache;
   pipeline.generate(request, hooks);
   return record;
-}
-
-/// By how much more than the sampler's answer an error at each call moves the last sample: one call at a time is made up.
-/// The geometric mean over clips, so that the one clip that turns into another does not decide for all.
-std::vector<double> measure_amplification(video::Pipeline& pipeline, const std::vector<video::Request>& clips,
-                                          const video::Plan& plan, const cache::Gram& gram, Context& context,
-                                          Progress& progress) {
-  const auto last_sample = [&](const video::Request& request, cache::Method* method) {
-    video::Hooks hooks;
-    hooks.cache = method, hooks.cancel = context.cancel;
-    return pipeline.generate(request, hooks).at(0).latents;
-  };
-  const std::vector<double> influence = influence_of(*plan.scheduler);
-  std::vector<at::Tensor> plain;
-  for (const video::Request& clip : clips) plain.push_back(last_sample(clip, nullptr));
-  std::vector<double> amplification(static_cast<size_t>(gram.calls), 1.0);
-  int64_t done = 0;
-  for (int64_t k = 1; k < gram.calls; ++k) {
-    std::vector<int64_t> computed;
-    for (int64_t i = 0; i < gram.calls; ++i) {
-      if (i != k) computed.push_back(i);
-    }
-    const auto calls = cache::plan_of(gram, plan.guidance_scale, computed);
-    const double expected = cache::expected_error(gram, plan.guidance_scale, influence, calls);
-    double logs = 0;
-    for (size_t i = 0; i < clips.size(); ++i) {
-      const auto method = cache::follow_plan(calls);
-      const double moved = (last_sample(clips[i], method.get()) - plain[i]).square().mean().sqrt().item<double>();
-      constexpr double kLeast = 1e-9;  // below it all is rounding
-      logs += std::log(std::max(moved, kLeast) / std::max(expected, kLeast));
-      progress.update(++done);
-    }
-    amplification[static_cast<size_t>(k)] = std::exp(logs / static_cast<double>(clips.size()));
-  }
-  return amplification;
 }
 
 struct Sums {
@@ -180,12 +143,6 @@ cache::CalibratedRun calibrate_steps(const Options& o, video::Pipeline& pipeline
   run.gram = recorder.gram();
   run.ratios = recorder.ratios();
   run.coefficients = recorder.coefficients();
-  constexpr size_t kWeighedClips = 4;  // each costs a run for every call
-  std::vector<video::Request> weighed;
-  for (size_t i = 0; i < std::min(prompts.size(), kWeighedClips); ++i) weighed.push_back(request_of_clip(i));
-  Progress weighing(std::cerr, progress_of("weigh", weighed.size() * (schedule.size() - 1)));
-  run.amplification = measure_amplification(pipeline, weighed, plan, run.gram, context, weighing);
-  weighing.finish();
   pipeline.put_calibration(run);  // the planned cache goes by it
 
   const auto all = candidates(pipeline, request_of_clip(0), static_cast<int64_t>(schedule.size()));
