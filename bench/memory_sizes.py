@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What `kinora plan` predicts against what `kinora generate` takes, over 29 sizes. Usage: memory_sizes.py PROGRAM [--markdown FILE]
+"""What `kinora plan` predicts against what `kinora generate` takes, over 29 sizes. Usage: memory_sizes.py PROGRAM [--threads N] [--markdown FILE]
 
 Each size runs in a process of its own. Then requests that do not fit into --memory: each must be refused, and the size that the
 refusal names must run within that memory. Three models: the built-in one, a transformer as wide as Open-Sora 1.2's (fewer
@@ -8,6 +8,7 @@ weights say: they are zeros. Exit status 1 when a ratio leaves 0.95 to 1.15, or 
 """
 import argparse
 import json
+import os
 import re
 import struct
 import subprocess
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+environment = dict(os.environ)  # OMP_NUM_THREADS: of plan as of generate
 ROOT = Path(__file__).resolve().parent.parent
 BUILTIN = ROOT / "assets" / "shapes"
 
@@ -219,7 +221,7 @@ def vae_model(folder):
 
 
 def run(*args, status=0):
-    done = subprocess.run([str(a) for a in args], capture_output=True, text=True)
+    done = subprocess.run([str(a) for a in args], capture_output=True, text=True, env=environment)
     if done.returncode != status:
         sys.exit(f"{' '.join(map(str, args))}: status {done.returncode}: {done.stderr}")
     return json.loads(done.stdout) if status == 0 else done.stderr
@@ -246,7 +248,10 @@ def main():
     parser.add_argument("program", type=Path)
     parser.add_argument("--markdown", type=Path, help="file for the table")
     parser.add_argument("--only", help="sizes whose name holds this")
+    parser.add_argument("--threads", type=int, help="default: LibTorch's choice")
     o = parser.parse_args()
+    if o.threads:
+        environment["OMP_NUM_THREADS"] = str(o.threads)
     rows, bad = [], 0
     with tempfile.TemporaryDirectory(prefix="kinora-memory-") as work:
         work = Path(work)

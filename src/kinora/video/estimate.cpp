@@ -50,9 +50,7 @@ double res_block(int64_t in, int64_t out) {
 double spatial_peak(const VideoVaeConfig& vae, const Latents& z, int64_t pictures, uint64_t element_bytes) {
   const auto& channels = vae.spatial.block_out_channels;
   const auto batch = static_cast<double>(pictures);
-  // In bfloat16 a shortcut sums up in float32 the pictures that threads are at; a single picture of few channels takes one
-  // pass, which needs no sums (measured).
-  constexpr int64_t kFewChannels = 127;
+  // In bfloat16 a shortcut sums up in float32 the pictures that threads are at.
   const double sums =
       element_bytes < 4 ? 2.0 * static_cast<double>(std::min<int64_t>(at::get_num_threads(), pictures)) : 0;
   double most = 0;
@@ -62,8 +60,7 @@ double spatial_peak(const VideoVaeConfig& vae, const Latents& z, int64_t picture
   for (size_t i = channels.size(); i-- > 0;) {
     const int64_t width = channels[i];
     most = std::max({most, res_block(entering, width) * pixels * batch, res_block(width, width) * pixels * batch});
-    if (entering != width && (pictures > 1 || entering > kFewChannels))
-      most = std::max(most, (shortcut(entering, width) * batch + sums * filled(width)) * pixels);
+    if (entering != width) most = std::max(most, (shortcut(entering, width) * batch + sums * filled(width)) * pixels);
     // The upsampled input, its copy and the result, at four times the pixels.
     if (i > 0) most = std::max(most, (static_cast<double>(width) + 2 * filled(width)) * 4 * pixels * batch);
     entering = width;
