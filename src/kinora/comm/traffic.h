@@ -29,9 +29,13 @@ class Traffic {
   /// Nothing where this was never called.
   Sent of(std::string_view name, std::string_view operation) const;
   Sent total() const;
-  void clear() { rows_.clear(); }
+  /// Seconds that this rank spent in waits and barriers.
+  double waited_s() const { return waited_s_; }
+  void add_wait(double seconds) { waited_s_ += seconds; }
+  void clear() { rows_.clear(), waited_s_ = 0; }
 
  private:
+  double waited_s_ = 0;
   std::map<std::pair<std::string, std::string>, Sent> rows_;
 };
 

@@ -1,0 +1,38 @@
+#include "kinora/comm/agree.h"
+
+#include <gtest/gtest.h>
+
+#include "kinora/base/error.h"
+#include "kinora/comm/single.h"
+#include "kinora/comm/threads.h"
+
+namespace kinora::comm {
+namespace {
+
+TEST(Agree, EqualTextsPassAndDifferentOnesAreShownOnEveryRank) {
+  run_ranks(3, [](Communicator& g) {
+    agree(g, "nothing", "");
+    agree(g, "the request", "a red ball");
+    const std::string text = std::string(500, 'x') + (g.rank() == 1 ? "steps=30" : "steps=20");
+    try {
+      agree(g, "the request", text);
+      ADD_FAILURE() << "rank " << g.rank() << " saw no difference";
+    } catch (const PeerError& error) {
+      const std::string words = error.what();
+      EXPECT_NE(words.find("ranks differ in the request: rank 0 has '..."), std::string::npos) << words;
+      EXPECT_NE(words.find("steps=20', rank 1 has '..."), std::string::npos) << words;
+      EXPECT_NE(words.find("steps=30'"), std::string::npos) << words;
+      EXPECT_LT(words.size(), 400U);
+    }
+    EXPECT_THROW(agree(g, "files", g.rank() == 2 ? "abc" : ""), PeerError);
+  });
+  agree(*single(), "alone", "x");
+}
+
+TEST(Agree, OneRankIsEnoughForAny) {
+  for (int who = -1; who < 3; ++who)
+    run_ranks(3, [who](Communicator& g) { EXPECT_EQ(any(g, g.rank() == who, "any"), who >= 0); });
+}
+
+}  // namespace
+}  // namespace kinora::comm
