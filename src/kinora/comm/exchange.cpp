@@ -306,7 +306,8 @@ std::unique_ptr<Communicator> exchange(std::shared_ptr<Transport> transport, con
   std::vector<int> all(static_cast<size_t>(transport->size()));
   std::iota(all.begin(), all.end(), 0);
   auto engine = std::make_shared<Engine>(std::move(transport), options);
-  return std::make_unique<Group>(std::move(engine), 1, std::move(all), rank);
+  // A large number: from a small one a hash comes to 0, which colours and sequences of 0 keep, and groups share it.
+  return std::make_unique<Group>(std::move(engine), 0xcbf29ce484222325U, std::move(all), rank);
 }
 
 }  // namespace kinora::comm

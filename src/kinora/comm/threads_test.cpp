@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <thread>
+
 #include "kinora/base/error.h"
 
 namespace kinora::comm {
@@ -136,6 +138,16 @@ TEST(Threads, NumbersThatCannotBeAreRefused) {
   EXPECT_THROW(run_ranks(65, [](Communicator&) {}), UsageError);
   EXPECT_THROW(run_ranks(2, [](Communicator&) {}, {.deadline = 0ms}), UsageError);
   EXPECT_THROW(run_ranks(2, [](Communicator&) {}, {.largest_message = 0}), UsageError);
+}
+
+TEST(Threads, GroupsWithinGroupsAreNotTakenForEachOther) {
+  run_ranks(2, [](Communicator& world) {
+    const auto first = world.split(0, world.rank()), second = world.split(0, world.rank());
+    const auto inner = second->split(0, world.rank());
+    // Who waits looks at what the other did last in this group, and that was a split of another.
+    if (world.rank() == 0) std::this_thread::sleep_for(100ms);
+    inner->barrier("inner");
+  });
 }
 
 }  // namespace
