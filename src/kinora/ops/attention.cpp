@@ -32,7 +32,8 @@ Tensor by_matmul(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeT
 Tensor attention_reference(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& mask,
                            std::optional<double> scale) {
   const bool is_short = std::max(q.size(2), k.size(2)) <= kShortRows;
-  if (q.is_cpu() && is_short && in_training(q, k, v)) {
+  // A rank may own no rows or no heads, and ATen's fused attention on the CPU divides by their number.
+  if (q.numel() == 0 || (q.is_cpu() && is_short && in_training(q, k, v))) {
     return by_matmul(q, k, v, mask, scale.value_or(1.0 / std::sqrt(static_cast<double>(q.size(3)))));
   }
   return at::scaled_dot_product_attention(q, k, v, mask, 0.0, false, scale);
@@ -40,7 +41,7 @@ Tensor attention_reference(const Tensor& q, const Tensor& k, const Tensor& v, co
 
 Tensor attention_cpu(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& mask,
                      std::optional<double> scale) {
-  if (mask) return attention_reference(q, k, v, mask, scale);
+  if (mask || q.numel() == 0) return attention_reference(q, k, v, mask, scale);
   // Block attention first: packed samples take it too, and a caption's bits are the same alone.
   if (cpu::has_block_attention(q, k, v, std::nullopt)) return cpu::block_attention(q, k, v, std::nullopt, scale);
   if (const MaybeTensor fused = cpu::short_attention(q, k, v, scale)) return *fused;
@@ -94,7 +95,7 @@ Tensor packed(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef
 
 Tensor packed_cpu(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths,
                   std::optional<double> scale) {
-  if (!all_equal(key_lengths) && cpu::has_block_attention(q, k, v, key_lengths)) {
+  if (!all_equal(key_lengths) && q.numel() > 0 && cpu::has_block_attention(q, k, v, key_lengths)) {
     return cpu::block_attention(q, k, v, key_lengths, scale);
   }
   return packed<&attention_cpu>(q, k, v, key_lengths, scale);
@@ -210,13 +211,15 @@ double scale_of(const Tensor& q, std::optional<double> scale) {
 
 Tensor attention_with_grad(const Tensor& q, const Tensor& k, const Tensor& v, const MaybeTensor& mask,
                            std::optional<double> scale) {
-  if (mask || !cpu::has_block_attention(q, k, v, std::nullopt)) return attention_reference(q, k, v, mask, scale);
+  if (mask || q.numel() == 0 || !cpu::has_block_attention(q, k, v, std::nullopt)) {
+    return attention_reference(q, k, v, mask, scale);
+  }
   return BlockAttentionFunction::apply(q, k, v, std::vector<int64_t>(), scale_of(q, scale));
 }
 
 Tensor packed_with_grad(const Tensor& q, const Tensor& k, const Tensor& v, at::IntArrayRef key_lengths,
                         std::optional<double> scale) {
-  if (!cpu::has_block_attention(q, k, v, key_lengths)) {
+  if (q.numel() == 0 || !cpu::has_block_attention(q, k, v, key_lengths)) {
     return packed<&attention_reference>(q, k, v, key_lengths, scale);
   }
   return BlockAttentionFunction::apply(q, k, v, key_lengths.vec(), scale_of(q, scale));
