@@ -172,41 +172,32 @@ TEST_P(Alone, FirstBlockReusesBelowItsThresholdAndMovesWithIt) {
 TEST_P(Alone, TwoRanksEqualOneWhicheverAxisIsHome) {
   const auto want = denoise(subject, run);
   for (const Axis home : {Axis::rows, Axis::frames}) {
-    Mailbox mailbox(2);
-    run_ranks(mailbox, [&](Endpoint& endpoint) {
-      const TwoRanks layout(endpoint, home);
+    on_two_ranks(subject, {.home = home}, [&](Rank& rank) {
       kinora::Run r = run;
-      r.layout = &layout;
+      r.layout = &rank.layout;
       EXPECT_LT(distance(denoise(subject, r), want), kRounding);
-      EXPECT_EQ(endpoint.exchanges, static_cast<int>(std::size(kSchedule)) * (subject.attention_exchanges + 1));
+      EXPECT_EQ(rank.exchanges(), static_cast<int>(std::size(kSchedule)) * (subject.attention_exchanges + 1));
     });
   }
 }
 
 TEST_P(Alone, BrokenExchangeIsSeen) {
   const auto want = denoise(subject, run);
-  Mailbox mailbox(2);
-  run_ranks(
-      mailbox,
-      [&](Endpoint& endpoint) {
-        const TwoRanks layout(endpoint, Axis::rows);
-        kinora::Run r = run;
-        r.layout = &layout;
-        EXPECT_GT(distance(denoise(subject, r), want), kVisible);
-      },
-      true);
+  on_two_ranks(subject, {.skips = true}, [&](Rank& rank) {
+    kinora::Run r = run;
+    r.layout = &rank.layout;
+    EXPECT_GT(distance(denoise(subject, r), want), kVisible);
+  });
 }
 
 TEST_P(Alone, BrokenPeerEndsInAnErrorNotInAWait) {
-  Mailbox mailbox(2, std::chrono::milliseconds(200));
-  EXPECT_THROW(run_ranks(mailbox,
-                         [&](Endpoint& endpoint) {
-                           const TwoRanks layout(endpoint, Axis::rows);
-                           kinora::Run r = run;
-                           r.layout = &layout;
-                           if (endpoint.rank == 0) denoise(subject, r);
-                         }),
-               PeerError);
+  EXPECT_THROW(on_two_ranks(subject, {.patience = std::chrono::milliseconds(200)},
+                            [&](Rank& rank) {
+                              kinora::Run r = run;
+                              r.layout = &rank.layout;
+                              if (rank.rank == 0) denoise(subject, r);
+                            }),
+               Error);
 }
 
 TEST_P(Alone, OneSlotServesAllLinearLayersWithTheSameBits) {

@@ -31,6 +31,18 @@ Gradients resident_gradients(const Subject& subject) {
   return gradients(subject, {.weights = &weights}, weights.tensors());
 }
 
+Gradients sum(std::span<const Gradients> of_ranks) {
+  Gradients all = of_ranks[0];
+  const auto add = [](Tensor& to, const Tensor& from) {
+    if (from.defined()) to = to.defined() ? to + from : from;
+  };
+  for (const Gradients& g : of_ranks.subspan(1)) {
+    add(all.of_latents, g.of_latents);
+    for (size_t i = 0; i < all.of_parameters.size(); ++i) add(all.of_parameters[i], g.of_parameters[i]);
+  }
+  return all;
+}
+
 double distance(const Gradients& a, const Gradients& b) {
   double worst = distance(std::vector<Tensor>{a.of_latents}, std::vector<Tensor>{b.of_latents});
   for (size_t i = 0; i < a.of_parameters.size(); ++i) {

@@ -50,6 +50,8 @@ std::vector<Tensor> leaves_of(const Subject& subject);
 Gradients gradients(const Subject& subject, const Run& run, const std::vector<Tensor>& leaves, double share = 1,
                     const std::map<int64_t, Tensor>* streamed = nullptr);
 Gradients resident_gradients(const Subject& subject);
+/// Of all ranks; undefined only where no rank's is defined.
+Gradients sum(std::span<const Gradients> of_ranks);
 /// Largest difference; infinite where one is undefined or NaN.
 double distance(const Gradients& a, const Gradients& b);
 

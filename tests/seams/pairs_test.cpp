@@ -96,23 +96,19 @@ TEST_P(Pairs, BroadcastAndTwoRanksExchangeOnlyWhatIsComputed) {
   Watched one(make_pab());
   const auto want = with(one);
   for (const bool skips : {false, true}) {
-    Mailbox mailbox(2);
-    run_ranks(
-        mailbox,
-        [&](Endpoint& endpoint) {
-          const TwoRanks layout(endpoint, Axis::rows);
-          Watched pab(make_pab());
-          kinora::Run r = run;
-          r.layout = &layout;
-          r.policy = &pab;
-          const double d = distance(denoise(subject, r), want);
-          EXPECT_EQ(d > kVisible, skips) << d;
-          EXPECT_EQ(d < kRounding, !skips) << d;
-          EXPECT_EQ(pab.sites, one.sites);
-          EXPECT_EQ(endpoint.exchanges, attentions_with_exchange(pab) * exchanges_of_one() + kCalls);
-          EXPECT_LT(endpoint.exchanges, kCalls * (subject.attention_exchanges + 1));
-        },
-        skips);
+    on_two_ranks(subject, {.skips = skips}, [&](Rank& rank) {
+      Watched pab(make_pab());
+      kinora::Run r = run;
+      r.layout = &rank.layout;
+      r.policy = &pab;
+      const double d = distance(denoise(subject, r), want);
+      EXPECT_EQ(d > kVisible, skips) << d;
+      EXPECT_EQ(d < kRounding, !skips) << d;
+      EXPECT_EQ(pab.sites, one.sites);
+      const int64_t exchanges = rank.exchanges();
+      EXPECT_EQ(exchanges, attentions_with_exchange(pab) * exchanges_of_one() + kCalls);
+      EXPECT_LT(exchanges, kCalls * (subject.attention_exchanges + 1));
+    });
   }
 }
 
@@ -162,19 +158,17 @@ TEST_P(Pairs, FirstBlockAndTwoRanksDecideAsOne) {
   const double threshold = usual_threshold();
   Watched one(make_first_block(threshold));
   const auto want = with(one);
-  Mailbox mailbox(2);
-  run_ranks(mailbox, [&](Endpoint& endpoint) {
-    const TwoRanks layout(endpoint, Axis::rows);
+  on_two_ranks(subject, {}, [&](Rank& rank) {
     Watched fbc(make_first_block(threshold));
     kinora::Run r = run;
-    r.layout = &layout;
+    r.layout = &rank.layout;
     r.policy = &fbc;
     EXPECT_LT(distance(denoise(subject, r), want), kRounding);
     EXPECT_EQ(fbc.calls, one.calls);
     for (size_t i = 0; i < one.changes.size(); ++i) EXPECT_NEAR(fbc.changes[i], one.changes[i], kRounding);
     const int first = exchanges_of_one();
     const int computed = letters(fbc.calls, 'C');
-    EXPECT_EQ(endpoint.exchanges,
+    EXPECT_EQ(rank.exchanges(),
               computed * subject.attention_exchanges + (kCalls - computed) * first + kCalls + (kCalls - 1));
   });
 }
@@ -200,12 +194,10 @@ TEST_P(Pairs, EveryCacheThatMeasuresDecidesAsOneOverTwoRanks) {
     const auto want = with(one);
     EXPECT_GT(letters(one.calls, 'R'), 0);
     EXPECT_GT(letters(one.calls, 'C'), 1);
-    Mailbox mailbox(2);
-    run_ranks(mailbox, [&](Endpoint& endpoint) {
-      const TwoRanks layout(endpoint, Axis::rows);
+    on_two_ranks(subject, {}, [&](Rank& rank) {
       Watched two(make_cache(cache, subject));
       kinora::Run r = run;
-      r.layout = &layout;
+      r.layout = &rank.layout;
       r.policy = &two;
       EXPECT_LT(distance(denoise(subject, r), want), kRounding);
       EXPECT_EQ(two.calls, one.calls);
@@ -215,48 +207,22 @@ TEST_P(Pairs, EveryCacheThatMeasuresDecidesAsOneOverTwoRanks) {
   }
 }
 
-// Broken on purpose.
-struct CountsPadding : TwoRanks {
-  using TwoRanks::TwoRanks;
-  Tensor own(const Tensor& local, const Extent&) const override { return local; }
-};
-struct DecidesAlone : TwoRanks {
-  using TwoRanks::TwoRanks;
-  Tensor sum(const Tensor& partial) const override { return partial; }
-};
-
-TEST_P(Pairs, BrokenDecisionThatCountsThePaddingIsSeen) {
-  Watched one(make_first_block(0));
-  with(one);
-  Mailbox mailbox(2);
-  run_ranks(mailbox, [&](Endpoint& endpoint) {
-    const CountsPadding layout(endpoint, Axis::rows);
-    Watched fbc(make_first_block(0));
-    kinora::Run r = run;
-    r.layout = &layout;
-    r.policy = &fbc;
-    denoise(subject, r);
-    EXPECT_GT(std::abs(fbc.changes[0] - one.changes[0]), kVisible);
-  });
-}
-
 TEST_P(Pairs, BrokenDecisionOfEachRankAloneEndsInAnError) {
   double ratios[2];
   const auto decide_alone = [&](double threshold) {
-    Mailbox mailbox(2, std::chrono::milliseconds(200));
-    run_ranks(mailbox, [&](Endpoint& endpoint) {
-      const DecidesAlone layout(endpoint, Axis::rows);
+    on_two_ranks(subject, {.patience = std::chrono::milliseconds(200)}, [&](Rank& rank) {
+      const DecidesAlone layout(rank.layout);
       Watched fbc(make_first_block(threshold));
       kinora::Run r = run;
       r.layout = &layout;
       r.policy = &fbc;
       denoise(subject, r);
-      ratios[endpoint.rank] = fbc.changes[0];
+      ratios[rank.rank] = fbc.changes[0];
     });
   };
   decide_alone(0);
   ASSERT_GT(std::abs(ratios[0] - ratios[1]), kVisible);
-  EXPECT_THROW(decide_alone((ratios[0] + ratios[1]) / 2), PeerError);
+  EXPECT_THROW(decide_alone((ratios[0] + ratios[1]) / 2), Error);
 }
 
 TEST_P(Pairs, FirstBlockAndOneSlotFetchOnlyWhatIsComputed) {
@@ -283,21 +249,14 @@ TEST_P(Pairs, FirstBlockAndGraphs) {
 
 /// Gradients of two ranks with a slot each, added up.
 Gradients gradients_of_two_ranks(const Subject& subject, Axis home, bool breaks_slot) {
-  Mailbox mailbox(2);
   Gradients of_rank[2];
-  run_ranks(mailbox, [&](Endpoint& endpoint) {
-    const TwoRanks layout(endpoint, home);
+  on_two_ranks(subject, {.home = home}, [&](Rank& rank) {
     OneSlot slot(leaves_of(subject));
     slot.frees_by_scope = breaks_slot;
-    const kinora::Run r{.weights = &slot, .layout = &layout};
-    of_rank[endpoint.rank] = gradients(subject, r, slot.values(), 0.5, &slot.gradients);
+    const kinora::Run r{.weights = &slot, .layout = &rank.layout};
+    of_rank[rank.rank] = gradients(subject, r, slot.values(), 0.5, &slot.gradients);
   });
-  Gradients sum{.of_latents = of_rank[0].of_latents + of_rank[1].of_latents, .of_parameters = {}};
-  for (size_t i = 0; i < subject.values.size(); ++i) {
-    const Tensor &a = of_rank[0].of_parameters[i], &b = of_rank[1].of_parameters[i];
-    sum.of_parameters.push_back(a.defined() && b.defined() ? a + b : Tensor());
-  }
-  return sum;
+  return sum(of_rank);
 }
 
 TEST_P(Pairs, TwoRanksAndOneSlotAddUpToTheGradientsOfOne) {
@@ -309,19 +268,17 @@ TEST_P(Pairs, TwoRanksAndOneSlotAddUpToTheGradientsOfOne) {
 
 TEST_P(Pairs, TwoRanksAndGraphs) {
   for (const bool behind_dispatcher : {false, true}) {
-    Mailbox mailbox(2, std::chrono::milliseconds(200));
     const auto both = [&] {
-      run_ranks(mailbox, [&](Endpoint& endpoint) {
-        const TwoRanks layout(endpoint, Axis::rows);
+      on_two_ranks(subject, {.patience = std::chrono::milliseconds(500)}, [&](Rank& rank) {
+        const BehindDispatcher unseen(rank.layout, rank.group);
         kinora::Run r = run;
-        r.layout = &layout;
+        r.layout = behind_dispatcher ? &unseen : &rank.layout;
         const auto want = denoise(subject, r);
-        const int exchanges = std::exchange(endpoint.exchanges, 0);
+        const int64_t exchanges = rank.exchanges();
         BlockGraphs graphs;
         r.policy = &graphs;
-        endpoint.behind_dispatcher = behind_dispatcher;
         EXPECT_TRUE(identical(denoise(subject, r), want));
-        EXPECT_EQ(endpoint.exchanges, exchanges);  // none at capture
+        EXPECT_EQ(rank.exchanges(), exchanges);  // none at capture
         EXPECT_TRUE(graphs.mismatches.empty()) << graphs.mismatches.front();
       });
     };
@@ -357,14 +314,12 @@ TEST_P(Pairs, AllFiveTogether) {
   Watched one(make_pab()), fbc_of_one(make_first_block(threshold));
   Both both_of_one(one, fbc_of_one);
   const auto want = with(both_of_one);
-  Mailbox mailbox(2);
-  run_ranks(mailbox, [&](Endpoint& endpoint) {
-    const TwoRanks layout(endpoint, Axis::rows);
+  on_two_ranks(subject, {}, [&](Rank& rank) {
     OneSlot slot(subject.values);
     Watched pab(make_pab()), fbc(make_first_block(threshold));
     Both both(pab, fbc);
     BlockGraphs graphs(&both);
-    const kinora::Run r{.weights = &slot, .policy = &graphs, .layout = &layout};
+    const kinora::Run r{.weights = &slot, .policy = &graphs, .layout = &rank.layout};
     EXPECT_LT(distance(denoise(subject, r), want), kRounding);
     EXPECT_EQ(pab.sites, one.sites);
     EXPECT_EQ(fbc.calls, fbc_of_one.calls);

@@ -32,7 +32,9 @@ Subject make_stdit3_of(bool masks) {
             .values = drawn_weights(model->params(), 100),
             .latents = normal({2, 4, 3, 5, 6}, 1),
             .blocks = 4,
-            .attention_exchanges = 2 * 2};
+            .attention_exchanges = 2 * 2,
+            .facts = {.name = "STDiT3", .width = 16, .heads = 2, .along_frames = 2, .along_rows = 2, .outputs = 16},
+            .extent = {.frames = 3, .rows = 9}};
   s.values[static_cast<size_t>(model->params().find("rope.freqs")->id)].abs_();
   s.predict = [model, in](const Run& run, const Tensor& latents, double timestep) {
     models::STDiT3Inputs now = in;
@@ -68,7 +70,10 @@ Subject make_cogvideox() {
             .latents = normal({2, 3, 3, 6, 6}, 3),
             .blocks = 2,
             .has_text_stream = true,
-            .attention_exchanges = 2 * 3};
+            .attention_exchanges = 2 * 3,
+            .facts = {.name = "CogVideoX", .width = 32, .heads = 2, .along_all = 2, .outputs = 12},
+            .extent = {.frames = 3, .rows = 9},
+            .text_rows = config.max_text_seq_length};
   s.predict = [model, in](const Run& run, const Tensor& latents, double timestep) {
     auto now = in;
     now.hidden_states = latents;
@@ -95,7 +100,9 @@ Subject make_latte() {
             .values = drawn_weights(model->params(), 100),
             .latents = normal({2, config.in_channels, kFrames, 6, 6}, 3),
             .blocks = 4,
-            .attention_exchanges = 2 * 2};
+            .attention_exchanges = 2 * 2,
+            .facts = {.name = "Latte", .width = 16, .heads = 2, .along_frames = 2, .along_rows = 2, .outputs = 12},
+            .extent = {.frames = 3, .rows = 9}};
   s.predict = [model, in](const Run& run, const Tensor& latents, double timestep) {
     auto now = in;
     now.hidden_states = latents;
@@ -115,12 +122,15 @@ Subject make_wan_with_given_frame() {
   config.out_channels = config.in_channels;
   const auto model = std::make_shared<models::wan::WanTransformer>(config);
   const Tensor text = normal({2, 6, config.text_dim}, 4);
-  Subject s{.name = "Wan",
-            .params = &model->params(),
-            .values = drawn_weights(model->params(), 100),
-            .latents = normal({2, 3, 3, 6, 6}, 3),
-            .blocks = 2,
-            .attention_exchanges = 2 * 2};
+  Subject s{
+      .name = "Wan",
+      .params = &model->params(),
+      .values = drawn_weights(model->params(), 100),
+      .latents = normal({2, 3, 3, 6, 6}, 3),
+      .blocks = 2,
+      .attention_exchanges = 2 * 2,
+      .facts = {.name = "Wan", .width = 32, .heads = 2, .along_all = 2, .outputs = 12, .norms_across_heads = true},
+      .extent = {.frames = 3, .rows = 9}};
   s.predict = [model, text](const Run& run, const Tensor& latents, double timestep) {
     models::wan::WanTransformer::Inputs now;
     now.hidden_states = latents;

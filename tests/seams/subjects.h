@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "kinora/nn/site.h"
+#include "kinora/parallel/facts.h"
 
 namespace kinora::seams {
 
@@ -17,8 +18,10 @@ struct Subject {
   Tensor latents;              ///< batch 2: uncond, cond
   int blocks = 0;
   bool has_text_stream = false;  ///< blocks carry text beside video, and their layers serve both
-  int attention_exchanges =
-      0;  ///< a layout of two ranks makes so many in one model call, home axis rows, final gather not counted
+  int attention_exchanges = 0;   ///< of two ranks in one model call: DSP with rows cut, Ulysses where it is not taken
+  parallel::ModelFacts facts;
+  Extent extent;
+  int64_t text_rows = 0;                                                              ///< of a text stream
   std::function<Tensor(const Run&, const Tensor& latents, double timestep)> predict;  ///< -> the shape of latents
 
   ResidentWeights resident() const { return ResidentWeights(values); }

@@ -42,7 +42,7 @@ class Ada final : public Method {
     const auto rows = branches_of(run);
     if (const auto before = store_.find(kAttention, rows)) {
       Course& course = courses_[rows];
-      course.change = relative_change(run, extent_, streams[0], before->at(0)) / static_cast<double>(course.rate);
+      course.change = relative_change(run, streams[0], before->at(0)) / static_cast<double>(course.rate);
       if (settings_.regularizes) course.change *= regularized(run, course, streams[0]);
       course.rate = rate_of(course.change);
     }

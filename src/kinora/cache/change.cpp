@@ -6,23 +6,19 @@ namespace kinora::cache {
 
 namespace {
 
-/// The rows that count, in float32 or wider.
-Tensor counted(const Run& run, const Extent& extent, const Tensor& t) {
-  const Tensor own = t.dim() == 4 ? run.layout->own(t, extent) : t;
-  return own.to(t.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
-}
+Tensor widened(const Tensor& t) { return t.to(t.scalar_type() == at::kDouble ? at::kDouble : at::kFloat); }
 
 }  // namespace
 
-double relative_change(const Run& run, const Extent& extent, const Tensor& now, const Tensor& before) {
-  const Tensor is = counted(run, extent, now), was = counted(run, extent, before);
+double relative_change(const Run& run, const Tensor& now, const Tensor& before) {
+  const Tensor is = widened(now), was = widened(before);
   const Tensor sums = run.layout->sum(at::stack({(is - was).abs().sum(), was.abs().sum()}));
   return (sums[0] / sums[1]).item<double>();
 }
 
-double mean_ratio(const Run& run, const Extent& extent, const Tensor& now, const Tensor& before) {
+double mean_ratio(const Run& run, const Tensor& now, const Tensor& before) {
   constexpr double kLeast = 1e-8;  // no row is divided by nothing
-  const auto length = [&](const Tensor& t) { return counted(run, extent, t).square().sum(-1).sqrt(); };
+  const auto length = [&](const Tensor& t) { return widened(t).square().sum(-1).sqrt(); };
   const Tensor ratios = length(now) / (length(before) + kLeast), total = ratios.sum();
   const Tensor sums = run.layout->sum(at::stack({total, at::full_like(total, ratios.numel())}));
   return (sums[0] / sums[1]).item<double>();

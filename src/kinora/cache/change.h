@@ -5,12 +5,11 @@
 
 namespace kinora::cache {
 
-/// sum |now - before| / sum |before| over all rows and ranks, so that every rank decides alike. Video rows [B, T, S, C]
-/// count without a layout's padding; tensors of other shapes count as they are.
-double relative_change(const Run& run, const Extent& extent, const Tensor& now, const Tensor& before);
+/// sum |now - before| / sum |before| over all rows and ranks, so that every rank decides alike; 0 where nothing is.
+double relative_change(const Run& run, const Tensor& now, const Tensor& before);
 
 /// Mean over rows [..., C], of all ranks, of |now| / |before|: by how much their lengths have grown.
-double mean_ratio(const Run& run, const Extent& extent, const Tensor& now, const Tensor& before);
+double mean_ratio(const Run& run, const Tensor& now, const Tensor& before);
 
 /// streams + what, stream by stream.
 Streams add(const Streams& streams, const Streams& what);

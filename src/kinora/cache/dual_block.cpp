@@ -36,7 +36,7 @@ class DualBlock final : public Method {
     const auto kept = store_.find(kResidual, rows);
     Count& count = counts_[rows];
     Decision decision{.call = run.step.call, .timestep = run.step.timestep, .what = "blocks", .path = blocks.path};
-    if (kept) decision.change = relative_change(run, blocks.extent, residual, kept->at(0));
+    if (kept) decision.change = relative_change(run, residual, kept->at(0));
     const auto below = [](int64_t value, int64_t most) { return most < 0 || value < most; };
     decision.reused = kept && run.step.call >= settings_.warmup && below(count.cached, settings_.most_cached) &&
                       below(count.in_a_row, settings_.most_in_a_row) && decision.change < settings_.threshold;

@@ -24,7 +24,7 @@ class FirstBlock final : public Method {
     const Tensor residual = first[0] - streams[0];
     const auto kept = store_.find(kResidual, rows);
     Decision decision{.call = run.step.call, .timestep = run.step.timestep, .what = "blocks", .path = blocks.path};
-    if (kept) decision.change = relative_change(run, blocks.extent, residual, kept->at(0));
+    if (kept) decision.change = relative_change(run, residual, kept->at(0));
     decision.reused = kept && decision.change <= threshold_;
     note(decision);
     if (decision.reused) return add(first, *store_.find(kTail, rows));

@@ -66,7 +66,7 @@ class Mag final : public Method {
           .timestep = run.step.timestep,
           .what = "blocks",
           .path = blocks.path,
-          .change = before ? mean_ratio(run, blocks.extent, residual[0], before->at(0)) : 1});
+          .change = before ? mean_ratio(run, residual[0], before->at(0)) : 1});
     store_.put(kResidual, rows, std::move(residual));
     return out;
   }

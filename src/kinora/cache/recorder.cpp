@@ -67,10 +67,9 @@ Streams Recorder::stack(const Run& run, const Stack& blocks, Streams streams) {
   const auto call = static_cast<size_t>(run.step.call);
   ratio_sums_.resize(std::max(ratio_sums_.size(), call + 1), 0.0);
   const auto clips = static_cast<double>(output.size(0));
-  ratio_sums_[call] += (call > 0 ? mean_ratio(run, blocks.extent, residual, residual_) : 1) * clips;
+  ratio_sums_[call] += (call > 0 ? mean_ratio(run, residual, residual_) : 1) * clips;
   if (call > 0 && indicator.defined()) {
-    changes_.emplace_back(relative_change(run, blocks.extent, indicator, indicator_),
-                          relative_change(run, blocks.extent, output, output_));
+    changes_.emplace_back(relative_change(run, indicator, indicator_), relative_change(run, output, output_));
   }
   indicator_ = indicator, output_ = output, residual_ = residual;
   return out;

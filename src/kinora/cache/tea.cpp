@@ -47,7 +47,7 @@ class Tea final : public Method {
     const auto before = store_.find(kIndicator, rows);
     Decision decision{.call = run.step.call, .timestep = run.step.timestep, .what = "blocks", .path = blocks.path};
     if (before) {
-      decision.change = relative_change(run, blocks.extent, indicator, before->at(0));
+      decision.change = relative_change(run, indicator, before->at(0));
       sum += expected(decision.change);
     }
     const bool is_end = run.step.call == 0 || run.step.call == run.step.calls - 1;

@@ -31,7 +31,7 @@ struct Stack {
   /// What policies look at before they decide: "modulated_input" of the first block, "time_embed", "time_projection"
   /// (what modulates the blocks, before their own tables). Undefined tensor: not known.
   std::function<Tensor(const Run&, std::string_view probe, const Streams&)> probe;
-  Extent extent = {};  ///< unsharded sizes of the video rows, for policies that sum over ranks (Layout::own)
+  Extent extent = {};  ///< of the video rows of the whole, for policies that gather them (Layout::whole)
   /// Every tensor that `block` reads besides its streams and its weights, in an order that is the same in all calls
   /// (undefined where a call has none): what is computed from the timestep, positions, text. A captured block takes
   /// them as inputs; one that is missing here is baked into the graph with the values of the step at which it was

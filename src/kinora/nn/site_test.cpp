@@ -147,8 +147,10 @@ TEST(WholeLayout, EverythingIsTheIdentity) {
   EXPECT_TRUE(layout.local(x, Axis::frames, 1).is_same(x));
   EXPECT_TRUE(layout.whole(x, Axis::rows, 2, extent).is_same(x));
   EXPECT_TRUE(layout.sum(x).is_same(x));
-  EXPECT_TRUE(layout.own(x, extent).is_same(x));
-  const Streams out = layout.with_whole(Axis::frames, extent, {x}, [&](Streams in) -> Streams {
+  const kinora::Run run;
+  const Bracket bracket{.part = Part::attention, .along = Axis::frames, .extent = extent};
+  const Streams out = layout.around(run, bracket, {x}, [&](const kinora::Run& inner, Streams in) -> Streams {
+    EXPECT_EQ(&inner, &run);
     EXPECT_TRUE(in[0].is_same(x));
     return {in[0] + 1};
   });
@@ -163,21 +165,23 @@ TEST(WholeLayout, JointAttentionGivesEachStreamItsRowsBack) {
   };
   const Heads video = heads(5), text = heads(3);
   const Extent extent{.frames = 1, .rows = 5};
-  EXPECT_TRUE(whole_layout().attention(video, nullptr, {}, extent)[0].equal(ops::attention(video.q, video.k, video.v)));
-  const Streams both = whole_layout().attention(video, &text, {}, extent);
+  EXPECT_TRUE(whole_layout().attend_all(video, nullptr, extent)[0].equal(ops::attention(video.q, video.k, video.v)));
+  const Streams both = whole_layout().attend_all(video, &text, extent);
   const auto joined = [&](Tensor Heads::*part) { return at::cat({text.*part, video.*part}, 2); };
   const Tensor want = ops::attention(joined(&Heads::q), joined(&Heads::k), joined(&Heads::v));
   EXPECT_TRUE(both[0].equal(want.narrow(2, 3, 5)));
   EXPECT_TRUE(both[1].equal(want.narrow(2, 0, 3)));
 }
 
-TEST(WholeLayout, MaskedTextTakesNoPart) {
-  const Tensor v = at::rand({1, 1, 5, 4}), t = at::rand({1, 1, 3, 4});
-  const Heads video{v, v, v}, text{t, t, t};
-  Tensor mask = at::ones({1, 1, 1, 8}, at::kBool);
-  mask.narrow(3, 0, 3).fill_(false);
-  const Streams out = whole_layout().attention(video, &text, mask, {.frames = 1, .rows = 5});
-  EXPECT_TRUE(at::allclose(out[0], ops::attention(v, v, v), 1e-5, 1e-6));
+TEST(WholeLayout, AttentionAlongAnAxisKeepsTheOtherApart) {
+  const auto drawn = [] { return at::rand({2, 3, 4, 5, 6}); };
+  const Heads heads{drawn(), drawn(), drawn()};
+  const Tensor out = whole_layout().attend(heads, Axis::rows, {.frames = 3, .rows = 5});
+  EXPECT_EQ(out.sizes(), heads.q.sizes());
+  for (int64_t frame = 0; frame < 3; ++frame) {
+    const auto of = [&](const Tensor& t) { return t.select(1, frame); };
+    EXPECT_TRUE(at::allclose(of(out), ops::attention(of(heads.q), of(heads.k), of(heads.v)), 1e-5, 1e-6));
+  }
 }
 
 }  // namespace

@@ -53,9 +53,18 @@ Heads JointAttention::heads(const Run& run, const Tensor& rows, const RotaryTabl
 
 Streams JointAttention::operator()(const Run& run, const Streams& streams, const RotaryTable* rotary,
                                    const Extent& extent) const {
+  const auto there = [&](const Run& inner, Streams in) { return attend(inner, in, rotary, extent); };
+  return run.layout->around(run, {Part::attention, std::nullopt, extent}, streams, there);
+}
+
+Streams JointAttention::attend(const Run& run, const Streams& streams, const RotaryTable* rotary,
+                               const Extent& extent) const {
   const Tensor& video = streams[0];
-  const Heads of_video = heads(run, video.flatten(1, 2), rotary), of_text = heads(run, streams[1], nullptr);
-  const Streams mixed = run.layout->attention(of_video, &of_text, {}, extent);
+  RotaryTable local;
+  if (rotary) local = local_rows(*run.layout, *rotary);
+  const Heads of_video = heads(run, video.flatten(1, 2), rotary ? &local : nullptr),
+              of_text = heads(run, streams[1], nullptr);
+  const Streams mixed = run.layout->attend_all(of_video, &of_text, extent);
   const auto merged = [&](const Tensor& t) { return out_(run, t.transpose(1, 2).flatten(2)); };
   return {merged(mixed[0]).unflatten(1, {video.size(1), video.size(2)}), merged(mixed[1])};
 }
@@ -70,6 +79,11 @@ Block::Block(const Scope& scope, const CogVideoXConfig& config, int index)
       ff_(scope / "ff", config.width(), 4 * config.width(), config.feed_forward) {}
 
 Streams Block::operator()(const Run& run, Streams streams, const Conditioning& c) const {
+  const auto there = [&](const Run& inner, Streams in) { return compute(inner, std::move(in), c); };
+  return run.layout->around(run, {Part::block, std::nullopt, c.extent}, std::move(streams), there);
+}
+
+Streams Block::compute(const Run& run, Streams streams, const Conditioning& c) const {
   const RotaryTable* rotary = c.rotary.cos.defined() ? &c.rotary : nullptr;
   const auto add = [&](const std::string& path, Kind kind, const LayerNormZero& norm,
                        c10::function_ref<Streams(const Streams&)> compute) {

@@ -30,10 +30,11 @@ class LayerNormZero {
 class JointAttention {
  public:
   JointAttention(const Scope& scope, int64_t width, int64_t head_dim, bool bias);
-  /// rotary: tables [T, S, D / 2] of this rank's rows, or null.
+  /// rotary: tables [T, S, D / 2] of all rows, or null.
   Streams operator()(const Run& run, const Streams& streams, const RotaryTable* rotary, const Extent& extent) const;
 
  private:
+  Streams attend(const Run& run, const Streams& streams, const RotaryTable* rotary, const Extent& extent) const;
   struct HeadNorm {
     Param weight, bias;
   };
@@ -49,7 +50,7 @@ class JointAttention {
 /// What all blocks of one model call share.
 struct Conditioning {
   Tensor time_embed;   ///< [B or 1, E]
-  RotaryTable rotary;  ///< this rank's rows; undefined: no rotation
+  RotaryTable rotary;  ///< of all rows; undefined: no rotation
   Extent extent;
 };
 
@@ -62,6 +63,8 @@ class Block {
   Tensor modulated_input(const Run& run, const Streams& streams, const Conditioning& c) const;
 
  private:
+  Streams compute(const Run& run, Streams streams, const Conditioning& c) const;
+
   int index_;
   std::string attn_path_, ff_path_;
   LayerNormZero norm1_;

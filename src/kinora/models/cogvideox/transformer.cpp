@@ -79,10 +79,7 @@ Tensor CogVideoXTransformer::forward(const Run& run, const Inputs& in) const {
   const int64_t frames = x.size(1) / pt, h = x.size(3) / p, w = x.size(4) / p;
   Conditioning c{.time_embed = time_embed(run, in), .rotary = {}, .extent = {.frames = frames, .rows = h * w}};
   if (in.rotary.cos.defined()) {
-    const auto local = [&](const Tensor& table) {
-      return run.layout->local(run.layout->local(table.to(x.device()), Axis::rows, 1), Axis::frames, 0);
-    };
-    c.rotary = {local(in.rotary.cos), local(in.rotary.sin)};
+    c.rotary = {in.rotary.cos.to(x.device()), in.rotary.sin.to(x.device())};
   }
   const Stack blocks{
       .path = "transformer_blocks",

@@ -53,6 +53,11 @@ RotaryTable rotary_3d(const Tensor& frames, const Tensor& rows, const Tensor& co
   return {all.cos(), all.sin()};
 }
 
+RotaryTable local_rows(const Layout& layout, const RotaryTable& whole) {
+  const auto local = [&](const Tensor& t) { return layout.local(layout.local(t, Axis::rows, 1), Axis::frames, 0); };
+  return {local(whole.cos), local(whole.sin)};
+}
+
 Tensor grid_positions(double start, double stop, int64_t n) {
   return at::linspace(start, stop * static_cast<double>(n - 1) / static_cast<double>(n), n, at::kFloat);
 }

@@ -5,6 +5,8 @@
 
 #include <ATen/ATen.h>
 
+#include "kinora/nn/layout.h"
+
 namespace kinora::models {
 
 using at::Tensor;
@@ -34,6 +36,9 @@ struct RotaryTable {
 /// Positions of frames [T], rows [h] and columns [w]; they share the head as 1/4, 3/8 and 3/8. head_dim is a multiple
 /// of 16.
 RotaryTable rotary_3d(const Tensor& frames, const Tensor& rows, const Tensor& columns, int64_t head_dim);
+
+/// A layout's part of a table of all rows.
+RotaryTable local_rows(const Layout& layout, const RotaryTable& whole);
 
 /// n positions from `start` towards `stop`, which the (n + 1)-th would take up to rounding: start + i (stop (n-1)/n -
 /// start)/(n-1).

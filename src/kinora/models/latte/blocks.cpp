@@ -24,13 +24,16 @@ Attention::Attention(const Scope& scope, int64_t width, int64_t head_dim, bool b
 /// [N, rows, C] -> [N, A, rows, D]
 Tensor Attention::heads(const Tensor& rows) const { return rows.unflatten(2, {-1, head_dim_}).transpose(1, 2); }
 
-Tensor Attention::self(const Run& run, const Tensor& x, Axis along) const {
+Tensor Attention::self(const Run& run, const Tensor& x, Axis along, const Extent& extent) const {
   const bool in_frame = along == Axis::rows;
   // Frames of a patch are brought side by side once, before three layers read them.
   const Tensor sets = in_frame ? x : x.transpose(1, 2).contiguous();
   const Tensor rows = sets.flatten(0, 1);  // [B T, S, C] or [B S, T, C]
-  const Tensor out = ops::attention(heads(q_(run, rows)), heads(k_(run, rows)), heads(v_(run, rows)));
-  const Tensor merged = out.transpose(1, 2).flatten(2).unflatten(0, {sets.size(0), sets.size(1)});
+  const auto prepared = [&](const Linear& linear) {
+    return heads(linear(run, rows)).unflatten(0, {sets.size(0), sets.size(1)});
+  };
+  const Tensor out = run.layout->attend({prepared(q_), prepared(k_), prepared(v_)}, along, extent);
+  const Tensor merged = out.transpose(2, 3).flatten(3);
   return out_(run, in_frame ? merged : merged.transpose(1, 2).contiguous());
 }
 
@@ -64,17 +67,28 @@ Modulation Block::modulation(const Run& run, const Conditioning& c, int64_t firs
   return {m.select(1, 0), m.select(1, 1), m.select(1, 2)};
 }
 
-Tensor Block::operator()(const Run& run, const Tensor& input, const Conditioning& c) const {
+Tensor Block::operator()(const Run& run, const Tensor& x, const Conditioning& c) const {
+  const auto there = [&](const Run& inner, Streams in) -> Streams { return {compute(inner, in[0], c)}; };
+  return run.layout->around(run, {Part::block, along_, c.extent}, {x}, there)[0];
+}
+
+Tensor Block::compute(const Run& run, const Tensor& input, const Conditioning& c) const {
   const Kind kind = along_ == Axis::rows ? Kind::spatial : Kind::temporal;
   const auto attend = [&](const Modulation& m) -> Tensor {
-    const auto whole = [&](Streams in) -> Streams { return {attn1_.self(run, in[0], along_)}; };
-    return run.layout->with_whole(along_, c.extent, {norm1_(run, input, m.scale, m.shift)}, whole)[0];
+    const auto there = [&](const Run& inner, Streams in) -> Streams {
+      return {attn1_.self(inner, in[0], along_, c.extent)};
+    };
+    const Bracket bracket{Part::attention, along_, c.extent};
+    return run.layout->around(run, bracket, {norm1_(run, input, m.scale, m.shift)}, there)[0];
   };
   Tensor x = add_sublayer(
       run, input, {attn1_path_, index_, kind, Point::module}, [&] { return modulation(run, c, 0); }, attend);
 
   if (attn2_) {  // neither normed nor gated, as in PixArt-alpha
-    const auto read = [&](const Modulation&) { return attn2_->cross(run, x, c.text, c.text_bias); };
+    const auto read = [&](const Modulation&) {
+      const bool of_frames = c.text_bias.defined() && c.text_bias.size(1) > 1;
+      return attn2_->cross(run, x, c.text, of_frames ? run.layout->local(c.text_bias, Axis::frames, 1) : c.text_bias);
+    };
     x = add_sublayer(
         run, x, {attn2_path_, index_, Kind::cross, Point::module}, [] { return Modulation{}; }, read);
   }

@@ -15,8 +15,8 @@ namespace kinora::models::latte {
 class Attention {
  public:
   Attention(const Scope& scope, int64_t width, int64_t head_dim, bool bias);
-  /// Rows attend to each other along one axis, which must be whole in x [B, T, S, C] -> the same.
-  Tensor self(const Run& run, const Tensor& x, Axis along) const;
+  /// Rows attend to each other along one axis: x [B, T, S, C] -> the same.
+  Tensor self(const Run& run, const Tensor& x, Axis along, const Extent& extent) const;
   /// Rows x [B, T, S, C] attend to text [B, L, C] -> the shape of x. bias [B, 1 or T, 1, L] is added to the scores, or
   /// undefined.
   Tensor cross(const Run& run, const Tensor& x, const Tensor& text, const Tensor& bias) const;
@@ -33,7 +33,7 @@ struct Conditioning {
   Extent extent;
   Tensor time;       ///< [B or 1, 6, C], what modulates
   Tensor text;       ///< [B, L, C]
-  Tensor text_bias;  ///< [B, 1 or T, 1, L], this rank's frames; undefined: every token takes part
+  Tensor text_bias;  ///< [B, 1 or T, 1, L], all frames; undefined: every token takes part
 };
 
 class Block {
@@ -47,6 +47,7 @@ class Block {
   Tensor modulated_input(const Run& run, const Tensor& x, const Conditioning& c) const;
 
  private:
+  Tensor compute(const Run& run, const Tensor& input, const Conditioning& c) const;
   /// first: 0 before the self-attention, 3 before the feed-forward layer. -> [B or 1, 1, 1, C] each.
   Modulation modulation(const Run& run, const Conditioning& c, int64_t first) const;
 

@@ -82,18 +82,16 @@ void LatteTransformer::check(const Inputs& in) const {
 }
 
 /// [B, 1 or T, 1, L]
-Tensor LatteTransformer::text_bias(const Run& run, const Inputs& in) const {
+Tensor LatteTransformer::text_bias(const Inputs& in) const {
   if (!in.encoder_attention_mask.defined()) return {};
   const Tensor given = in.encoder_attention_mask.to(in.hidden_states.options());
   if (given.dim() == 2) return ((1 - given) * kMasked).unsqueeze(1).unsqueeze(1);
-  const Tensor bias = given.unflatten(0, {in.hidden_states.size(0), -1});
-  return bias.size(1) == 1 ? bias : run.layout->local(bias, Axis::frames, 1);
+  return given.unflatten(0, {in.hidden_states.size(0), -1});
 }
 
 /// [1, T, 1, C]
-Tensor LatteTransformer::frame_positions(const Run& run, const Tensor& like, int64_t frames) const {
-  const Tensor table = sincos_1d(at::arange(frames, at::kFloat), config_.width()).to(like.options());
-  return run.layout->local(table.unsqueeze(0).unsqueeze(2), Axis::frames, 1);
+Tensor LatteTransformer::frame_positions(const Tensor& like, int64_t frames) const {
+  return sincos_1d(at::arange(frames, at::kFloat), config_.width()).to(like.options()).unsqueeze(0).unsqueeze(2);
 }
 
 Tensor LatteTransformer::head(const Run& run, const Tensor& x, const Tensor& time_embed) const {
@@ -112,15 +110,16 @@ Tensor LatteTransformer::forward(const Run& run, const Inputs& in) const {
   const Conditioning c{.extent = extent,
                        .time = time.six,
                        .text = caption_projection_(run, in.encoder_hidden_states),
-                       .text_bias = text_bias(run, in)};
+                       .text_bias = text_bias(in)};
   const bool in_time = in.enable_temporal_attentions;
   Tensor positions;  // of frames: they enter before the first temporal block, and a picture has none
-  if (in_time && extent.frames > 1) positions = frame_positions(run, latents, extent.frames);
+  if (in_time && extent.frames > 1) positions = frame_positions(latents, extent.frames);
 
   Stack blocks{.path = "blocks", .blocks = static_cast<int>(blocks_.size())};
   blocks.block = [this, c, positions, in_time](const Run& r, int index, Streams streams) -> Streams {
     if (index % 2 == 1 && !in_time) return streams;
-    const Tensor x = index == 1 && positions.defined() ? streams[0] + positions : streams[0];
+    Tensor x = streams[0];
+    if (index == 1 && positions.defined()) x = x + r.layout->local(positions, Axis::frames, 1);
     return {blocks_[static_cast<size_t>(index)](r, x, c)};
   };
   blocks.probe = [this, c, embed = time.embed](const Run& r, std::string_view probe, const Streams& streams) -> Tensor {

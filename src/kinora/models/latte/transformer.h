@@ -34,8 +34,8 @@ class LatteTransformer {
 
  private:
   void check(const Inputs& in) const;
-  Tensor text_bias(const Run& run, const Inputs& in) const;
-  Tensor frame_positions(const Run& run, const Tensor& like, int64_t frames) const;
+  Tensor text_bias(const Inputs& in) const;
+  Tensor frame_positions(const Tensor& like, int64_t frames) const;
   Tensor head(const Run& run, const Tensor& x, const Tensor& time_embed) const;
 
   LatteConfig config_;

@@ -126,11 +126,11 @@ TEST(Latte, AsksItsLayoutForTheAxisThatAttends) {
     mutable int locals = 0, wholes = 0;
     Tensor local(const Tensor& whole, Axis, int) const override { return ++locals, whole; }
     Tensor whole(const Tensor& local, Axis, int, const Extent&) const override { return ++wholes, local; }
-    Streams with_whole(Axis axis, const Extent& extent, Streams streams,
-                       c10::function_ref<Streams(Streams)> f) const override {
-      EXPECT_EQ(extent.of(axis), axis == Axis::rows ? 6 : 3);
-      axes.push_back(axis);
-      return f(std::move(streams));
+    Streams around(const kinora::Run& run, const Bracket& bracket, Streams streams,
+                   c10::function_ref<Streams(const kinora::Run&, Streams)> f) const override {
+      EXPECT_EQ(bracket.extent.of(*bracket.along), *bracket.along == Axis::rows ? 6 : 3);
+      if (bracket.part == Part::attention) axes.push_back(*bracket.along);
+      return f(run, std::move(streams));
     }
   } layout;
   TestLatte latte;

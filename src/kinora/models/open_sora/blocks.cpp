@@ -40,7 +40,8 @@ Tensor SelfAttention::prepare(const Run& run, const Tensor& heads, const std::op
   return ops::qk_norm_rotary(rotated, weight, std::nullopt, eps, std::nullopt, std::nullopt);
 }
 
-Tensor SelfAttention::operator()(const Run& run, const Tensor& x, Axis along, const Rotary* rotary) const {
+Tensor SelfAttention::operator()(const Run& run, const Tensor& x, Axis along, const Extent& extent,
+                                 const Rotary* rotary) const {
   const int64_t batch = x.size(0), frames = x.size(1), rows = x.size(2);
   const Tensor qkv = qkv_(run, x);
   const int64_t heads = qkv.size(3) / (3 * head_dim_);  // fewer than the model's where weights are sharded
@@ -50,14 +51,12 @@ Tensor SelfAttention::operator()(const Run& run, const Tensor& x, Axis along, co
     const Tensor split = parts[which].view({batch, frames, rows, heads, head_dim_});
     return in_frame ? split.permute({0, 1, 3, 2, 4}) : split.permute({0, 2, 3, 1, 4});
   };
-  Tensor out = stream(2).flatten(0, 1);
-  if (out.size(2) > 1) {  // a row alone attends to itself
-    // Flattened after the norm, which lays its result out anew: nothing is copied for the attention's sake.
+  Tensor out = stream(2);
+  if (extent.of(along) > 1) {  // a row alone attends to itself
     const Tensor q = prepare(run, stream(0), q_norm_, rotary), k = prepare(run, stream(1), k_norm_, rotary);
-    out = ops::attention(q.flatten(0, 1), k.flatten(0, 1), out);
+    out = run.layout->attend({q, k, out}, along, extent);
   }
-  const Tensor unmerged = out.unflatten(0, {batch, in_frame ? frames : rows});
-  const Tensor home = in_frame ? unmerged.permute({0, 1, 3, 2, 4}) : unmerged.permute({0, 3, 1, 2, 4});
+  const Tensor home = in_frame ? out.permute({0, 1, 3, 2, 4}) : out.permute({0, 3, 1, 2, 4});
   return proj_(run, home.reshape({batch, frames, rows, heads * head_dim_}));
 }
 
@@ -71,11 +70,11 @@ Tensor CrossAttention::keys_values(const Run& run, const Tensor& tokens) const {
 
 Tensor CrossAttention::operator()(const Run& run, const Tensor& x, const Tensor& keys_values,
                                   at::IntArrayRef lengths) const {
-  const Tensor q = q_(run, x).view({x.size(0), x.size(1) * x.size(2), -1, head_dim_}).transpose(1, 2);
+  const Tensor q = q_(run, x.flatten(1, 2)).unflatten(-1, {-1, head_dim_}).transpose(1, 2);
   const Tensor kv =
       keys_values.view({keys_values.size(1), 2, -1, head_dim_}).permute({1, 2, 0, 3});  // [2, A, tokens, D]
   const Tensor out = ops::attention_packed(q, kv.select(0, 0), kv.select(0, 1), lengths);
-  return proj_(run, out.transpose(1, 2).reshape({x.size(0), x.size(1), x.size(2), -1}));
+  return proj_(run, out.transpose(1, 2).flatten(2)).unflatten(1, {x.size(1), x.size(2)});
 }
 
 std::vector<Tensor> Conditioning::read_by_blocks() const {
@@ -102,17 +101,28 @@ Modulation Block::modulation(const Run& run, const Conditioning& c, int64_t firs
   const Tensor table = run.weights->get(scale_shift_).narrow(0, first, 3);
   const auto three = [&](const Tensor& time) { return (table + time.narrow(1, first, 3)).unsqueeze(2).unsqueeze(2); };
   Tensor m = three(c.time);  // [B, 3, 1, 1, C]
-  if (c.frame_mask.defined()) m = at::where(c.frame_mask.unsqueeze(1), m, three(c.time_zero));
+  if (c.frame_mask.defined()) {
+    m = at::where(run.layout->local(c.frame_mask, Axis::frames, 1).unsqueeze(1), m, three(c.time_zero));
+  }
   return {m.select(1, 0), m.select(1, 1), m.select(1, 2)};
 }
 
-Tensor Block::operator()(const Run& run, const Tensor& input, const Conditioning& c) const {
+Tensor Block::operator()(const Run& run, const Tensor& x, const Conditioning& c) const {
+  const auto there = [&](const Run& inner, Streams in) -> Streams { return {compute(inner, in[0], c)}; };
+  return run.layout->around(run, {Part::block, along_, c.extent}, {x}, there)[0];
+}
+
+Tensor Block::compute(const Run& run, const Tensor& input, const Conditioning& c) const {
   const Kind kind = along_ == Axis::rows ? Kind::spatial : Kind::temporal;
   const auto attend = [&](const Modulation& m) -> Tensor {
-    const auto whole = [&](Streams in) -> Streams {
-      return {attn_(run, in[0], along_, along_ == Axis::frames ? &c.rotary : nullptr)};
+    const auto there = [&](const Run& inner, Streams in) -> Streams {
+      if (along_ == Axis::rows) return {attn_(inner, in[0], along_, c.extent, nullptr)};
+      const auto local = [&](const Tensor& table) { return inner.layout->local(table, Axis::frames, 0); };
+      const Rotary rotary{local(c.rotary.cos), local(c.rotary.sin)};
+      return {attn_(inner, in[0], along_, c.extent, &rotary)};
     };
-    return run.layout->with_whole(along_, c.extent, {norm_(run, input, m.scale, m.shift)}, whole)[0];
+    const Bracket bracket{Part::attention, along_, c.extent};
+    return run.layout->around(run, bracket, {norm_(run, input, m.scale, m.shift)}, there)[0];
   };
   Tensor x = add_sublayer(
       run, input, {attn_path_, index_, kind, Point::module}, [&] { return modulation(run, c, 0); }, attend);
@@ -148,7 +158,9 @@ Tensor FinalLayer::operator()(const Run& run, const Tensor& x, const Conditionin
   };
   Tensor y = modulated(x, c.embed);
   // Given frames are normed again after the modulation for the others: the published weights were trained like this.
-  if (c.frame_mask.defined()) y = at::where(c.frame_mask, y, modulated(y, c.embed_zero));
+  if (c.frame_mask.defined()) {
+    y = at::where(run.layout->local(c.frame_mask, Axis::frames, 1), y, modulated(y, c.embed_zero));
+  }
   return linear_(run, y);
 }
 

@@ -21,8 +21,8 @@ class SelfAttention {
     Init proj_init = init::xavier_uniform;
   };
   SelfAttention(const Scope& scope, int64_t width, int64_t heads, const Options& options);
-  /// `along` must be whole in x. rotary: tables of as many rows, or null. -> the shape of x.
-  Tensor operator()(const Run& run, const Tensor& x, Axis along, const Rotary* rotary) const;
+  /// rotary: tables of all rows along the axis, or null. -> the shape of x.
+  Tensor operator()(const Run& run, const Tensor& x, Axis along, const Extent& extent, const Rotary* rotary) const;
 
  private:
   Tensor prepare(const Run& run, const Tensor& heads, const std::optional<RmsNorm>& norm, const Rotary* rotary) const;
@@ -55,7 +55,7 @@ struct Conditioning {
   Tensor embed;                  ///< [B, C], the sum of the embedded timestep and frame rate
   Tensor time;                   ///< [B, 6, C], what modulates
   Tensor embed_zero, time_zero;  ///< the same at timestep 0, for frames that are given; undefined without a mask
-  Tensor frame_mask;             ///< [B, T, 1, 1] bool, this rank's frames: true is being denoised; undefined: all are
+  Tensor frame_mask;             ///< [B, T, 1, 1] bool, all frames: true is being denoised; undefined: all are
   Rotary rotary;                 ///< of all frames
 
   /// For Stack::conditioning.
@@ -74,6 +74,7 @@ class Block {
   Tensor caption_keys_values(const Run& run, const Tensor& tokens) const { return cross_.keys_values(run, tokens); }
 
  private:
+  Tensor compute(const Run& run, const Tensor& input, const Conditioning& c) const;
   /// first: 0 before the self-attention, 3 before the MLP. -> [B, 1 or T, 1, C] each.
   Modulation modulation(const Run& run, const Conditioning& c, int64_t first) const;
 

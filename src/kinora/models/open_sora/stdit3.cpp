@@ -138,8 +138,7 @@ Conditioning STDiT3::condition(const Run& run, const STDiT3Inputs& in, const Ext
   c.time = time_modulation(run, c.embed);
   // With every frame being denoised both times are the same work: most calls take one.
   if (in.frame_mask.defined() && !in.frame_mask.all().item<bool>()) {
-    const Tensor mask = in.frame_mask.to(like.device(), at::kBool).view({batch, extent.frames, 1, 1});
-    c.frame_mask = run.layout->local(mask, Axis::frames, 1);
+    c.frame_mask = in.frame_mask.to(like.device(), at::kBool).view({batch, extent.frames, 1, 1});
     c.embed_zero = t_embedder_(run, at::zeros_like(timestep), dtype) + fps;
     c.time_zero = time_modulation(run, c.embed_zero);
   }
@@ -159,7 +158,7 @@ Tensor STDiT3::forward(const Run& run, const STDiT3Inputs& in) const {
   const double scale = std::sqrt(in.height * in.width) / config_.input_sq_size;
   const double base = round_half_even(std::sqrt(static_cast<double>(extent.rows)));
   x = x + open_sora::position_table(h, w, config_.hidden_size, scale, base, options).unsqueeze(1);
-  // A layout shards one home axis and leaves the other alone.
+  // A layout cuts one home axis and leaves the other alone.
   x = run.layout->local(run.layout->local(x, Axis::rows, 2), Axis::frames, 1);
 
   auto c = std::make_shared<const Conditioning>(condition(run, in, extent, latents));

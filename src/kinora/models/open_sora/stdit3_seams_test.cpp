@@ -46,11 +46,13 @@ class CountingLayout : public Layout {
  public:
   Tensor local(const Tensor& whole, Axis, int) const override { return ++locals, whole; }
   Tensor whole(const Tensor& local, Axis, int, const Extent&) const override { return ++wholes, local; }
-  Streams with_whole(Axis axis, const Extent& extent, Streams streams,
-                     c10::function_ref<Streams(Streams)> f) const override {
-    axes.push_back(axis);
-    extents.push_back(extent);
-    return f(std::move(streams));
+  Streams around(const kinora::Run& run, const Bracket& bracket, Streams streams,
+                 c10::function_ref<Streams(const kinora::Run&, Streams)> f) const override {
+    if (bracket.part == Part::attention) {
+      axes.push_back(*bracket.along);
+      extents.push_back(bracket.extent);
+    }
+    return f(run, std::move(streams));
   }
   mutable int locals = 0, wholes = 0;
   mutable std::vector<Axis> axes;
@@ -108,7 +110,7 @@ TEST(STDiT3Sites, ReusedResidualsSkipTheLayoutAndGiveTheSame) {
   EXPECT_EQ(layout.axes, std::vector<Axis>({Axis::rows, Axis::frames, Axis::rows, Axis::frames}));
   EXPECT_EQ(layout.extents[1].frames, 3);
   EXPECT_EQ(layout.extents[1].rows, 12);
-  EXPECT_EQ(layout.locals, 2);
+  EXPECT_EQ(layout.locals, 2 + 2 * 2);  // the patches, and two rotary tables in each temporal block
   EXPECT_EQ(layout.wholes, 2);
   layout.axes.clear();
   recorder.seen.clear();

@@ -35,7 +35,13 @@ SelfAttention::SelfAttention(const Scope& scope, int64_t width, int64_t head_dim
 
 Tensor SelfAttention::operator()(const Run& run, const Tensor& x, const RotaryTable& rotary,
                                  const Extent& extent) const {
-  const Tensor rows = x.flatten(1, 2), cos = rotary.cos.flatten(0, 1), sin = rotary.sin.flatten(0, 1);
+  const auto there = [&](const Run& inner, Streams in) -> Streams { return {attend(inner, in[0], rotary, extent)}; };
+  return run.layout->around(run, {Part::attention, std::nullopt, extent}, {x}, there)[0];
+}
+
+Tensor SelfAttention::attend(const Run& run, const Tensor& x, const RotaryTable& rotary, const Extent& extent) const {
+  const RotaryTable local = local_rows(*run.layout, rotary);
+  const Tensor rows = x.flatten(1, 2), cos = local.cos.flatten(0, 1), sin = local.sin.flatten(0, 1);
   const auto rotated = [&](const Linear& linear, const RmsNorm& norm) {
     const Tensor heads = split_heads(norm(run, linear(run, rows)), head_dim_);
     return ops::qk_norm_rotary(heads, std::nullopt, std::nullopt, 0, cos, sin);
@@ -43,7 +49,7 @@ Tensor SelfAttention::operator()(const Run& run, const Tensor& x, const RotaryTa
   const Heads heads{.q = rotated(layers_.q, layers_.q_norm),
                     .k = rotated(layers_.k, layers_.k_norm),
                     .v = split_heads(layers_.v(run, rows), head_dim_)};
-  return layers_.out(run, merge_heads(run.layout->attention(heads, nullptr, {}, extent)[0], x));
+  return layers_.out(run, merge_heads(run.layout->attend_all(heads, nullptr, extent)[0], x));
 }
 
 std::optional<CrossAttention::OfImage> CrossAttention::of_image(bool wanted, const Scope& scope, int64_t width,
@@ -90,7 +96,12 @@ Modulation Block::modulation(const Run& run, const Conditioning& c, int64_t firs
   return {m.select(-2, 0), m.select(-2, 1), m.select(-2, 2)};
 }
 
-Tensor Block::operator()(const Run& run, const Tensor& input, const Conditioning& c) const {
+Tensor Block::operator()(const Run& run, const Tensor& x, const Conditioning& c) const {
+  const auto there = [&](const Run& inner, Streams in) -> Streams { return {compute(inner, in[0], c)}; };
+  return run.layout->around(run, {Part::block, std::nullopt, c.extent}, {x}, there)[0];
+}
+
+Tensor Block::compute(const Run& run, const Tensor& input, const Conditioning& c) const {
   Tensor x = add_sublayer(
       run, input, {attn1_path_, index_, Kind::full, Point::module}, [&] { return modulation(run, c, 0); },
       [&](const Modulation& m) { return attn1_(run, norm_(run, input, m.scale, m.shift), c.rotary, c.extent); });

@@ -26,10 +26,12 @@ struct Projections {
 class SelfAttention {
  public:
   SelfAttention(const Scope& scope, int64_t width, int64_t head_dim, double eps);
-  /// x [B, T, S, C], rotary: tables of this rank's rows -> the shape of x.
+  /// x [B, T, S, C], rotary: tables of all rows -> the shape of x.
   Tensor operator()(const Run& run, const Tensor& x, const RotaryTable& rotary, const Extent& extent) const;
 
  private:
+  Tensor attend(const Run& run, const Tensor& x, const RotaryTable& rotary, const Extent& extent) const;
+
   int64_t head_dim_;
   Projections layers_;
 };
@@ -67,7 +69,7 @@ struct Conditioning {
   Tensor time_embed;       ///< [B or 1, C]; where each row of the video has a timestep of its own, [B, T, S, C]
   Tensor time_projection;  ///< the same with 6 C: what modulates
   Context context;
-  RotaryTable rotary;  ///< this rank's rows
+  RotaryTable rotary;  ///< of all rows
   Extent extent;
 };
 
@@ -83,6 +85,7 @@ class Block {
   Tensor modulated_input(const Run& run, const Tensor& x, const Conditioning& c) const;
 
  private:
+  Tensor compute(const Run& run, const Tensor& input, const Conditioning& c) const;
   /// [B, T or 1, S or 1, C] each. first: 0 before the self-attention, 3 before the feed-forward layer.
   Modulation modulation(const Run& run, const Conditioning& c, int64_t first) const;
 

@@ -115,9 +115,7 @@ Conditioning WanTransformer::condition(const Run& run, const Inputs& in) const {
     c.context.rows = at::cat({embed.image(run, in.encoder_hidden_states_image), c.context.rows}, 1);
     c.context.image_rows = image_rows_of(c.context.rows.size(1));
   }
-  const RotaryTable table = rotary_positions(config_.attention_head_dim, frames, h, w, x.device());
-  const auto local = [&](const Tensor& whole) { return local_rows(run, whole.unsqueeze(0)).squeeze(0); };
-  c.rotary = {local(table.cos), local(table.sin)};
+  c.rotary = rotary_positions(config_.attention_head_dim, frames, h, w, x.device());
   return c;
 }
 
