@@ -2,6 +2,9 @@
 
 #include <torch/csrc/autograd/custom_function.h>
 
+#include <algorithm>
+#include <numeric>
+
 #include "kinora/base/error.h"
 #include "kinora/comm/counts.h"
 #include "kinora/ops/register.h"
@@ -58,23 +61,32 @@ class Wire {
   int64_t at_ = 0;
 };
 
+Tensor empty_in_order(const Tensor& t, IntArrayRef sizes, IntArrayRef order) {
+  std::vector<int64_t> in_memory, back(sizes.size());
+  for (size_t i = 0; i < order.size(); ++i) {
+    in_memory.push_back(sizes[static_cast<size_t>(order[i])]);
+    back[static_cast<size_t>(order[i])] = static_cast<int64_t>(i);
+  }
+  return t.new_empty(in_memory).permute(back);
+}
+
 // parallel_switch
 
 std::vector<Tensor> switch_meta(TensorList tensors, int64_t cut, int64_t join, IntArrayRef cut_counts,
-                                IntArrayRef join_counts, int64_t group, std::string_view) {
+                                IntArrayRef join_counts, IntArrayRef order, int64_t group, std::string_view) {
   std::vector<Tensor> out;
   const auto rank = static_cast<size_t>(rank_of(group));
   for (const Tensor& t : tensors) {
     std::vector<int64_t> sizes = with_size(t, cut, cut_counts[rank]);
     sizes[static_cast<size_t>(join)] = comm::sum(join_counts);
-    out.push_back(t.new_empty(sizes));
+    out.push_back(empty_in_order(t, sizes, order.empty() ? IntArrayRef(memory_order(t)) : order));
   }
   return out;
 }
 
 std::vector<Tensor> switch_now(TensorList tensors, int64_t cut, int64_t join, IntArrayRef cut_counts,
-                               IntArrayRef join_counts, int64_t group, std::string_view name) {
-  std::vector<Tensor> out = switch_meta(tensors, cut, join, cut_counts, join_counts, group, name);
+                               IntArrayRef join_counts, IntArrayRef order, int64_t group, std::string_view name) {
+  std::vector<Tensor> out = switch_meta(tensors, cut, join, cut_counts, join_counts, order, group, name);
   std::vector<int64_t> to(cut_counts.size(), 0), from(to);
   for (size_t i = 0; i < tensors.size(); ++i) {
     KINORA_ASSERT(tensors[i].size(cut) == comm::sum(cut_counts));
@@ -156,13 +168,14 @@ Tensor sum_now(const Tensor& partial, int64_t group, std::string_view name) {
 }
 
 std::vector<Tensor> switch_with_grad(TensorList tensors, int64_t cut, int64_t join, IntArrayRef cut_counts,
-                                     IntArrayRef join_counts, int64_t group, std::string_view name);
+                                     IntArrayRef join_counts, IntArrayRef order, int64_t group, std::string_view name);
 Tensor gather_with_grad(const Tensor& part, int64_t dim, IntArrayRef counts, int64_t group, std::string_view name);
 Tensor scatter_with_grad(const Tensor& partial, int64_t dim, IntArrayRef counts, int64_t group, std::string_view name);
 Tensor sum_with_grad(const Tensor& partial, int64_t group, std::string_view name);
 
 const ops::Operator<&switch_now, &switch_meta> switch_op(
-    "kinora::parallel_switch(Tensor[] tensors, int cut, int join, int[] cut_counts, int[] join_counts, int group, str "
+    "kinora::parallel_switch(Tensor[] tensors, int cut, int join, int[] cut_counts, int[] join_counts, int[] order, "
+    "int group, str "
     "name) -> Tensor[]",
     &switch_now, &switch_now, &switch_with_grad);
 const ops::Operator<&gather_now, &gather_meta> gather_op(
@@ -184,19 +197,20 @@ void save(AutogradContext* context, int64_t dim, IntArrayRef counts, int64_t gro
 
 struct SwitchFunction : torch::autograd::Function<SwitchFunction> {
   static variable_list forward(AutogradContext* context, TensorList tensors, int64_t cut, int64_t join,
-                               IntArrayRef cut_counts, IntArrayRef join_counts, int64_t group, std::string_view name) {
+                               IntArrayRef cut_counts, IntArrayRef join_counts, IntArrayRef order, int64_t group,
+                               std::string_view name) {
     save(context, cut, cut_counts, group, name);
     context->saved_data["join"] = join;
     context->saved_data["join_counts"] = join_counts.vec();
     at::AutoDispatchBelowADInplaceOrView below;
-    return switch_op(tensors, cut, join, cut_counts, join_counts, group, name);
+    return switch_op(tensors, cut, join, cut_counts, join_counts, order, group, name);
   }
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     auto& saved = context->saved_data;
     const std::vector<int64_t> counts = saved["counts"].toIntVector(), join_counts = saved["join_counts"].toIntVector();
-    variable_list out = switch_op(grads, saved["join"].toInt(), saved["dim"].toInt(), join_counts, counts,
+    variable_list out = switch_op(grads, saved["join"].toInt(), saved["dim"].toInt(), join_counts, counts, {},
                                   saved["group"].toInt(), saved["name"].toStringRef());
-    out.resize(out.size() + 6);  // nothing of the arguments that are no tensors
+    out.resize(out.size() + 7);  // nothing of the arguments that are no tensors
     return out;
   }
 };
@@ -244,8 +258,8 @@ struct SumFunction : torch::autograd::Function<SumFunction> {
 };
 
 std::vector<Tensor> switch_with_grad(TensorList tensors, int64_t cut, int64_t join, IntArrayRef cut_counts,
-                                     IntArrayRef join_counts, int64_t group, std::string_view name) {
-  return SwitchFunction::apply(tensors, cut, join, cut_counts, join_counts, group, name);
+                                     IntArrayRef join_counts, IntArrayRef order, int64_t group, std::string_view name) {
+  return SwitchFunction::apply(tensors, cut, join, cut_counts, join_counts, order, group, name);
 }
 
 Tensor gather_with_grad(const Tensor& part, int64_t dim, IntArrayRef counts, int64_t group, std::string_view name) {
@@ -266,9 +280,17 @@ int64_t handle_of(Communicator& group) { return reinterpret_cast<int64_t>(&group
 
 Communicator& group_of(int64_t handle) { return *reinterpret_cast<Communicator*>(handle); }  // NOLINT
 
+std::vector<int64_t> memory_order(const Tensor& t) {
+  std::vector<int64_t> order(static_cast<size_t>(t.dim()));
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) { return t.stride(a) > t.stride(b); });
+  return order;
+}
+
 std::vector<Tensor> switch_dims(TensorList tensors, const Switch& which, Communicator& group, const std::string& name) {
   if (group.size() == 1) return tensors.vec();
-  return switch_op(tensors, which.cut, which.join, which.cut_counts, which.join_counts, handle_of(group), name);
+  return switch_op(tensors, which.cut, which.join, which.cut_counts, which.join_counts, which.order, handle_of(group),
+                   name);
 }
 
 Tensor gather(const Tensor& part, int64_t dim, IntArrayRef counts, Communicator& group, const std::string& name) {

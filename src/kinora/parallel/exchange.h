@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kinora/comm/communicator.h"
@@ -24,11 +25,20 @@ using comm::Communicator;
 struct Switch {
   int64_t cut = 0, join = 0;  ///< dimensions
   std::vector<int64_t> cut_counts, join_counts;
-  Switch back() const { return {join, cut, join_counts, cut_counts}; }
+  std::vector<int64_t> order = {};  ///< of the result's dimensions in memory; empty: that of each tensor
+  /// The way back, to this order.
+  Switch back(std::vector<int64_t> to_order = {}) const {
+    return {join, cut, join_counts, cut_counts, std::move(to_order)};
+  }
 };
 
-/// Each tensor with `cut` whole and this rank's part of `join` -> this rank's part of `cut`, and `join` whole,
-/// contiguous. All in one all_to_all. Backward: the switch back.
+/// Dimensions from the outermost in memory to the innermost. What follows an exchange takes the same way as without it,
+/// and merges heads without a copy where it would then, if memory keeps its order; strides of a dimension of size 1 do
+/// not tell that.
+std::vector<int64_t> memory_order(const Tensor& t);
+
+/// Each tensor with `cut` whole and this rank's part of `join` -> this rank's part of `cut`, and `join` whole, dense. All
+/// in one all_to_all. Backward: the switch back.
 std::vector<Tensor> switch_dims(at::TensorList tensors, const Switch& which, Communicator& group,
                                 const std::string& name);
 

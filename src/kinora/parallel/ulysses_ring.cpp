@@ -53,7 +53,7 @@ Tensor UlyssesRing::attend(const Heads& heads, Axis along, const Extent& extent)
     std::vector<int64_t> counts = ring_shares(extent.of(along));
     out = ring_attention(flat, nullptr, counts, *ring_, kRing)[0].unflatten(0, {mine.q.size(0), mine.q.size(1)});
   }
-  return switch_dims({out}, there.back(), *heads_, kToRows)[0];
+  return switch_dims({out}, there.back(memory_order(heads.q)), *heads_, kToRows)[0];
 }
 
 Streams UlyssesRing::attend_all(const Heads& video, const Heads* text, const Extent& extent) const {
@@ -76,7 +76,7 @@ Streams UlyssesRing::attend_all(const Heads& video, const Heads* text, const Ext
   Streams out = ring_->size() == 1 ? whole_layout().attend_all(mine, text ? &words : nullptr, extent)
                                    : ring_attention(mine, text ? &words : nullptr, counts, *ring_, kRing);
   const Tensor back = out[0].unflatten(2, with(of_ring[static_cast<size_t>(ring_->rank())]));
-  out[0] = flat(switch_dims({back}, there.back(), *heads_, kToRows)[0]);
+  out[0] = flat(switch_dims({back}, there.back(memory_order(grid(video.q))), *heads_, kToRows)[0]);
   if (text) out[1] = gather(out[1], 1, comm::even_counts(text->q.size(1), heads_->size()), *heads_, kText);
   return out;
 }
