@@ -14,6 +14,9 @@
 namespace kinora::seams {
 namespace {
 
+/// In the dtype of the latents, as far as there is one.
+Tensor like(const Tensor& t, const Tensor& latents) { return t.defined() ? t.to(latents.scalar_type()) : t; }
+
 Subject make_stdit3_of(bool masks) {
   models::STDiT3Config config = models::tiny_stdit3();
   config.pred_sigma = false;  // what comes out is of the latents' shape
@@ -78,10 +81,12 @@ Subject make_cogvideox() {
     auto now = in;
     now.hidden_states = latents;
     now.timestep = at::full({latents.size(0)}, timestep, at::kDouble);
+    now.rotary = {like(in.rotary.cos, latents), like(in.rotary.sin, latents)};
     if (latents.size(0) == 1) {
       const int64_t which = !run.rows.empty() && run.rows[0] == Branch::cond ? 1 : 0;
       now.encoder_hidden_states = in.encoder_hidden_states.narrow(0, which, 1);
     }
+    now.encoder_hidden_states = like(now.encoder_hidden_states, latents);
     return model->forward(run, now);
   };
   return s;
@@ -112,6 +117,7 @@ Subject make_latte() {
       now.encoder_hidden_states = in.encoder_hidden_states.narrow(0, which, 1);
       now.encoder_attention_mask = in.encoder_attention_mask.narrow(0, which * kFrames, kFrames);
     }
+    now.encoder_hidden_states = like(now.encoder_hidden_states, latents);
     return model->forward(run, now);
   };
   return s;
@@ -137,7 +143,7 @@ Subject make_wan_with_given_frame() {
     now.timestep = at::full({latents.size(0), 3 * 9}, timestep, at::kDouble);
     now.timestep.narrow(1, 0, 9).zero_();
     const int64_t which = !run.rows.empty() && run.rows[0] == Branch::cond ? 1 : 0;
-    now.encoder_hidden_states = latents.size(0) == 1 ? text.narrow(0, which, 1) : text;
+    now.encoder_hidden_states = like(latents.size(0) == 1 ? text.narrow(0, which, 1) : text, latents);
     return model->forward(run, now);
   };
   return s;
