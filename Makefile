@@ -4,9 +4,10 @@ PREFIX ?= /usr/local
 PROMPT ?= a red ball moves to the right on grass
 TEST_ARGS ?=
 PEERS_ARGS ?=
+FAULTS_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test configure build deps install bench bench-peers check fuzz clean
+.PHONY: help demo test configure build deps install bench bench-peers check faults fuzz clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +44,10 @@ bench-peers: build ## install public systems into .peers and time them beside Ki
 
 check: ## what reviews would repeat: format, include rules, ASCII, forbidden calls
 	@tools/check
+
+faults: configure ## kill, stop and confuse ranks: each fault 10 times with 2, 4 and 8 ranks
+	@cmake --build "$(BUILD)" --target kinora steps_on_ranks
+	@python3 tests/faults.py "$(BUILD)/kinora" "$(BUILD)/tests/steps_on_ranks" $(FAULTS_ARGS)
 
 fuzz: deps ## fuzz the file readers under sanitizers (clang)
 	@tools/fuzz

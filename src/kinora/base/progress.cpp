@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 
 #include "kinora/base/memory.h"
 
@@ -33,7 +34,10 @@ std::string duration(double seconds) {
 
 }  // namespace
 
-bool is_terminal(int descriptor) { return ::isatty(descriptor) == 1; }
+bool is_terminal(int descriptor) {
+  // Ranks write through pipes to the launcher, which says so when it stands before a terminal.
+  return ::isatty(descriptor) == 1 || (descriptor == 2 && std::getenv("KINORA_TERMINAL") != nullptr);
+}
 
 Progress::Progress(std::ostream& out, ProgressOptions options) : out_(out), options_(std::move(options)) {
   if (!options_.now_s) options_.now_s = steady_seconds;

@@ -14,9 +14,14 @@
 
 namespace kinora::cli {
 
+class CancelOnSignal;
+class Ranks;
+
 struct Context {
   Ledger& ledger;          ///< counts every CPU tensor
   std::stop_token cancel;  ///< Ctrl-C
+  CancelOnSignal& signals;
+  Ranks& ranks;  ///< the processes that run this command together, once it joins them
 };
 
 /// Returns the exit code; throws kinora errors.
@@ -33,6 +38,7 @@ void add_calibrate(CLI::App& app, Action& action);
 void add_plan(CLI::App& app, Action& action);
 void add_plot(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);
+void add_launch(CLI::App& app, Action& action);
 void add_completion(CLI::App& app, Action& action);
 
 /// --threads: of the operators; 0: LibTorch's choice. use_threads throws UsageError below 0 or above 1024.

@@ -10,6 +10,7 @@
 #include "kinora/base/error.h"
 #include "kinora/base/utf8.h"
 #include "kinora/cli/command.h"
+#include "kinora/cli/ranks.h"
 #include "kinora/cli/signals.h"
 #include "kinora/tensor/allocator.h"
 #include "kinora/tensor/libtorch.h"
@@ -29,8 +30,8 @@ std::string line(std::string text) {
 }
 
 int complain(const std::string& what, const std::string& hint, int exit_code) {
-  std::cerr << "kinora: " << line(what) << "\n";
-  if (!hint.empty()) std::cerr << "  " << line(hint) << "\n";
+  // In one piece: ranks share a terminal.
+  std::cerr << concat("kinora: ", line(what), "\n", hint.empty() ? "" : "  " + line(hint) + "\n") << std::flush;
   return exit_code;
 }
 
@@ -41,19 +42,20 @@ void keep_memory() {
   ::mallopt(M_TOP_PAD, 1 << 20);
 }
 
-int run(const Action& action) {
+int run(const Action& action, Ranks& ranks) {
   check_libtorch();
   // Outlives every tensor: some live until the process ends.
   static Ledger* const ledger = new Ledger;
   install_counting_allocator(*ledger);
   install_bus_guard();
-  const CancelOnSignal signals;
-  Context context{*ledger, signals.token()};
+  CancelOnSignal signals;
+  Context context{*ledger, signals.token(), signals, ranks};
   try {
     const int exit_code = action(context);
     throw_if_file_was_cut();
     std::cout.flush();
-    if (!std::cout) return complain("the results could not be written to standard output", {}, 69);
+    if (!std::cout) throw ResourceError("the results could not be written to standard output");
+    ranks.finish();
     return exit_code;
   } catch (...) {
     throw_if_file_was_cut();  // the cause of whatever else was seen
@@ -64,24 +66,36 @@ int run(const Action& action) {
 constexpr const char* kMemoryHint = "take smaller sizes (frames, height, width, batch), or free memory";
 constexpr const char* kBugHint = "this is a bug of kinora: please report it with the command that you gave";
 
-int guarded(const Action& action) {
+/// What the exception that is being handled has to say.
+comm::Failure current_failure() {
   try {
-    return run(action);
+    throw;
   } catch (const Error& error) {
-    return complain(error.what(), error.hint(), error.exit_code());
+    return {error.what(), error.hint(), error.exit_code()};
   } catch (const c10::OutOfMemoryError&) {
-    return complain("out of memory", kMemoryHint, ResourceError("").exit_code());
+    return {"out of memory", kMemoryHint, ResourceError("").exit_code()};
   } catch (const c10::Error& error) {
-    return complain(error.what_without_backtrace(), kBugHint, kBugExitCode);
+    return {error.what_without_backtrace(), kBugHint, kBugExitCode};
   } catch (const std::filesystem::filesystem_error& error) {
     // A folder that this user may not look into, a loop of links.
-    return complain(concat("'", error.path1().string(), "' cannot be used: ", error.code().message()),
-                    "see whether this user may look into it, and into the folders above",
-                    ResourceError("").exit_code());
+    return {concat("'", error.path1().string(), "' cannot be used: ", error.code().message()),
+            "see whether this user may look into it, and into the folders above", ResourceError("").exit_code()};
   } catch (const std::bad_alloc&) {
-    return complain("out of memory", kMemoryHint, ResourceError("").exit_code());
+    return {"out of memory", kMemoryHint, ResourceError("").exit_code()};
   } catch (const std::exception& error) {
-    return complain(error.what(), kBugHint, kBugExitCode);
+    return {error.what(), kBugHint, kBugExitCode};
+  }
+}
+
+int guarded(const Action& action) {
+  Ranks ranks;
+  try {
+    return run(action, ranks);
+  } catch (const std::exception&) {
+    const comm::Failure failure = current_failure();
+    if (ranks.speaks(failure)) complain(failure.what, failure.hint, failure.exit_code);
+    ranks.end_all(failure);
+    return failure.exit_code;
   }
 }
 
@@ -127,6 +141,7 @@ int main(int argc, char** argv) {
   add_verify(app, action);
   add_data(app, action);
   add_bench(app, action);
+  add_launch(app, action);
   add_completion(app, action);
   try {
     app.parse(argc, argv);

@@ -19,7 +19,7 @@ constexpr int kWake = SIGUSR2;  // ends the waiting thread
 sigset_t watched() {
   sigset_t set;
   sigemptyset(&set);
-  for (const int signal : {SIGINT, SIGTERM, kWake}) sigaddset(&set, signal);
+  for (const int signal : {SIGINT, SIGTERM, SIGUSR1, kWake}) sigaddset(&set, signal);
   // A blocked signal comes to sigwait() even where it is to be ignored.
   struct sigaction hangup {};
   if (::sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN) sigaddset(&set, SIGHUP);
@@ -51,7 +51,7 @@ CancelOnSignal::CancelOnSignal() {
   waiter_ = std::thread([this, set] {
     int signal = 0;
     while (::sigwait(&set, &signal) == 0 && signal != kWake) {
-      if (stop_.stop_requested()) ::_exit(kCancelledExitCode);
+      if (count_.fetch_add(1) >= most_.load()) ::_exit(kCancelledExitCode);
       stop_.request_stop();
     }
   });

@@ -2,13 +2,14 @@
 // becomes an error instead of a crash, as does a write that cannot be done.
 #pragma once
 
+#include <atomic>
 #include <stop_token>
 #include <thread>
 
 namespace kinora::cli {
 
-/// While it lives, the first SIGINT, SIGTERM or SIGHUP requests a stop and the second ends the process at once (exit
-/// code 130). A SIGHUP that the program was started to ignore (nohup) stays ignored. Make it before any other thread:
+/// While it lives, the first SIGINT, SIGTERM, SIGHUP or SIGUSR1 (which mpirun and batch systems hand on) requests a stop
+/// and the second ends the process at once (exit code 130). A SIGHUP that the program was started to ignore (nohup) stays ignored. Make it before any other thread:
 /// threads inherit the mask that sends the signals here.
 class CancelOnSignal {
  public:
@@ -17,8 +18,13 @@ class CancelOnSignal {
   CancelOnSignal(const CancelOnSignal&) = delete;
   CancelOnSignal& operator=(const CancelOnSignal&) = delete;
   std::stop_token token() const { return stop_.get_token(); }
+  /// How many have come.
+  int count() const { return count_.load(); }
+  /// From here on the second is left to the caller, who sees it in count(); the third ends the process.
+  void keep_second() { most_.store(2); }
 
  private:
+  std::atomic<int> count_{0}, most_{1};
   std::stop_source stop_;
   std::thread waiter_;
 };

@@ -14,15 +14,16 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using namespace std::chrono_literals;
 
-constexpr auto kSpin = 1ms;               // most exchanges end within it; longer ones leave the core to others
-constexpr auto kShortSleep = 200us;       // within the first second
-constexpr auto kLongSleep = 1ms;          // after a second nobody needs an answer that quick
-constexpr auto kBetweenLooks = 100ms;     // at the board and at other processes
-constexpr double kFinishedGrace_s = 0.5;  // messages of a rank that has finished may be on their way
-constexpr int kSequenceBits = 8;          // exchanges of a pair that are under way at a time never share a tag
+constexpr auto kSpin = 1ms;            // most exchanges end within it; longer ones leave the core to others
+constexpr auto kShortSleep = 200us;    // within the first second
+constexpr auto kLongSleep = 1ms;       // after a second nobody needs an answer that quick
+constexpr auto kBetweenLooks = 100ms;  // at the board and at other processes
+constexpr double kArrival_s = 1.0;     // what a rank sent before it ended may be on its way
+constexpr int kSequenceBits = 8;       // exchanges of a pair that are under way at a time never share a tag
 
 class Patience {
  public:
+  explicit Patience(bool is_crowded) : is_crowded_(is_crowded) {}
   double waited_s() const { return std::chrono::duration<double>(Clock::now() - begin_).count(); }
   bool is_time_to_look() {
     const auto now = Clock::now();
@@ -32,15 +33,21 @@ class Patience {
   }
   void rest() const {
     const auto waited = Clock::now() - begin_;
-    if (waited < kSpin)
-      ::sched_yield();
-    else
+    if (waited >= kSpin)
       std::this_thread::sleep_for(waited < 1s ? std::chrono::microseconds(kShortSleep) : kLongSleep);
+    else if (is_crowded_)
+      ::sched_yield();
   }
 
  private:
+  bool is_crowded_;  // a core that spins may be the one that the awaited rank needs
   Clock::time_point begin_ = Clock::now(), looked_ = begin_;
 };
+
+int cores() {
+  cpu_set_t set;
+  return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
 
 std::string both_sides(const Flight& flight, const Call& other, int peer) {
   return concat("ranks disagree: rank ", (*flight.members)[static_cast<size_t>(flight.me)], " is in ",
@@ -54,6 +61,13 @@ void require_agreement(const Flight& flight, const Call& other, int peer) {
   const auto at = std::find(members.begin(), members.end(), peer);
   if (!agrees(flight.call, flight.me, other, static_cast<int>(at - members.begin())))
     throw PeerError(both_sides(flight, other, peer));
+}
+
+Engine::Engine(std::shared_ptr<Transport> transport, const ExchangeOptions& options)
+    : transport_(std::move(transport)), options_(options) {
+  int near = 0;
+  for (int r = 0; r < transport_->size(); ++r) near += transport_->is_near(r) ? 1 : 0;
+  is_crowded_ = near > cores();
 }
 
 int Engine::tag(const Flight& flight, size_t bytes, bool is_check) const {
@@ -121,7 +135,7 @@ void Engine::wait(Flight& flight) {
   if (flight.is_done) return;
   if (failure_) std::rethrow_exception(failure_);
   try {
-    for (Patience patience;; patience.rest()) {
+    for (Patience patience(is_crowded_);; patience.rest()) {
       progress();
       if (flight.is_done) return;
       if (!patience.is_time_to_look()) continue;
@@ -136,20 +150,25 @@ void Engine::wait(Flight& flight) {
 
 void Engine::look_for_trouble(const Flight& flight, double waited_s) {
   const Board& board = transport_->board();
-  // Another exchange may be what holds this one up: its messages are looked at too. Disagreement first: it is a cause.
+  // Another exchange may be what holds this one up, and a rank of which nothing is awaited may be what holds up others.
+  // Disagreement comes first: it is a cause.
   for (const auto& f : flights_) {
-    for (const Flight::Part& part : f->pending) {
-      if (!transport_->is_near(part.peer)) continue;
-      const auto other = board.find(part.peer, f->call.group, f->call.channel, f->call.sequence);
-      if (other) require_agreement(*f, *other, part.peer);
+    for (const int peer : *f->members) {
+      if (peer == board.rank() || !transport_->is_near(peer)) continue;
+      const auto other = board.find(peer, f->call.group, f->call.channel, f->call.sequence);
+      if (other) require_agreement(*f, *other, peer);
     }
   }
+  const double arrival_s = std::min(kArrival_s, static_cast<double>(options_.deadline.count()) / 2000);
   for (const Flight::Part& part : flight.pending) {
     if (!transport_->is_near(part.peer)) continue;
     const Presence presence = board.presence(part.peer);
-    const bool is_over = presence == Presence::failed ||
-                         (presence == Presence::finished && waited_s > kFinishedGrace_s) || board.has_gone(part.peer);
-    if (is_over) throw PeerError(concat(board.news(part.peer), "; awaited in ", describe(flight.call)));
+    const bool is_over = presence == Presence::failed || presence == Presence::finished || board.has_gone(part.peer);
+    if (!is_over) continue;  // it may also be still to come
+    const bool has_come =
+        board.find(part.peer, flight.call.group, flight.call.channel, flight.call.sequence).has_value();
+    if (!has_come || waited_s > arrival_s)
+      throw PeerError(concat(board.news(part.peer), "; awaited in ", describe(flight.call)));
   }
 }
 

@@ -32,8 +32,7 @@ struct Flight {
 /// different ranks.
 class Engine {
  public:
-  Engine(std::shared_ptr<Transport> transport, const ExchangeOptions& options)
-      : transport_(std::move(transport)), options_(options) {}
+  Engine(std::shared_ptr<Transport> transport, const ExchangeOptions& options);
 
   Transport& transport() { return *transport_; }
   const ExchangeOptions& options() const { return options_; }
@@ -57,6 +56,7 @@ class Engine {
 
   std::shared_ptr<Transport> transport_;
   ExchangeOptions options_;
+  bool is_crowded_ = false;  ///< more ranks of this host than cores
   std::vector<std::shared_ptr<Flight>> flights_;
   std::exception_ptr failure_;
 };

@@ -35,6 +35,7 @@ constexpr milliseconds kUntilKilled{3000};  // by the rank that failed first
 /// What ranks know of each other before there is a board. Plain bytes.
 struct Greeting {
   uint64_t host = 0, program = 0;
+  int32_t rank = 0, size = 0;  ///< as the variables say
   std::array<char, 64> version{}, board{};
 };
 
@@ -99,14 +100,15 @@ std::vector<T> gather(const T& mine, int ranks, milliseconds deadline) {
   return all;
 }
 
-void require_place(const Place& place) {
-  int rank = 0, size = 0;
-  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  MPI_Comm_size(MPI_COMM_WORLD, &size);
-  if (rank == place.rank && size == place.size) return;
-  throw PeerError(concat(place.starter, " started this process as rank ", place.rank, " of ", place.size,
-                         ", but MPI has it as rank ", rank, " of ", size),
-                  "start ranks with kinora launch, with the mpirun of Open MPI, or with srun --mpi=pmix");
+void require_places(const std::vector<Greeting>& all, const std::string& starter) {
+  const auto size = static_cast<int>(all.size());
+  for (int r = 0; r < size; ++r) {
+    const Greeting& g = all[static_cast<size_t>(r)];
+    if (g.rank == r && g.size == size) continue;
+    throw PeerError(concat(starter, " started a process as rank ", g.rank, " of ", g.size, ", but MPI has it as rank ",
+                           r, " of ", size),
+                    "start ranks with kinora launch, with the mpirun of Open MPI, or with srun --mpi=pmix");
+  }
 }
 
 void require_one_program(const std::vector<Greeting>& all) {
@@ -179,7 +181,8 @@ class MpiWorld final : public World {
   }
 
   bool speaks(const Failure& failure) override {
-    board_->leave(Presence::failed);
+    // Ranks that stop together may still be on the way to their last exchange.
+    if (failure.exit_code != kCancelled) board_->leave(Presence::failed);
     const bool may_follow = failure.exit_code == PeerError("").exit_code() ||
                             failure.exit_code == DeadlineError("").exit_code() || failure.exit_code == kCancelled;
     const auto patience = !may_follow ? milliseconds(0) : board_->rank() == 0 ? kRankZeroFirst : kOthersFirst;
@@ -232,20 +235,24 @@ class MpiWorld final : public World {
 bool has_mpi() { return true; }
 
 std::unique_ptr<World> join(const Place& place, const JoinOptions& options) {
-  remove_dead_boards();
+  remove_leftovers();
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // mpirun's end, whatever ends it, is the end of its ranks
   start_mpi(options.deadline);
+  int rank = 0, size = 0;
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  MPI_Comm_size(MPI_COMM_WORLD, &size);
   try {
-    require_place(place);
-    Greeting mine{.host = shared_memory_key(), .program = checksum_of_program()};
+    Greeting mine{
+        .host = shared_memory_key(), .program = checksum_of_program(), .rank = place.rank, .size = place.size};
     put(mine.version, options.version);
     put(mine.board, board_name());
-    const auto all = gather(mine, place.size, options.deadline);
+    const auto all = gather(mine, size, options.deadline);
+    require_places(all, place.starter);
     require_one_program(all);
-    return std::make_unique<MpiWorld>(all, place.rank, options);
+    return std::make_unique<MpiWorld>(all, rank, options);
   } catch (const Error&) {
     // Most of these are the same on all ranks: rank 0 says it, and its end is theirs.
-    if (place.rank != 0) std::this_thread::sleep_for(kUntilKilled);
+    if (rank != 0) std::this_thread::sleep_for(kUntilKilled);
     throw;
   }
 }

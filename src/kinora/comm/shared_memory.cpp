@@ -20,7 +20,15 @@ namespace kinora::comm {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr std::string_view kPrefix = "kinora-board-";
+constexpr std::string_view kBoard = "kinora-board-", kJob = "kinora-job-";
+
+std::string name_of_this_process(std::string_view prefix) {
+  std::random_device random;
+  const uint64_t id = (uint64_t{random()} << 32) | random();
+  char text[17] = "";
+  std::to_chars(text, text + 16, id, 16);
+  return concat(prefix, ::getpid(), "-", text);
+}
 
 [[noreturn]] void fail(const fs::path& path, const char* doing) {
   throw ResourceError(concat("cannot ", doing, " '", path.string(), "': ", std::generic_category().message(errno)),
@@ -96,24 +104,20 @@ void SharedMemory::forget() {
   if (std::exchange(is_named_, false)) ::unlink(path_.c_str());
 }
 
-std::string board_name() {
-  std::random_device random;
-  const uint64_t id = (uint64_t{random()} << 32) | random();
-  char text[17] = "";
-  std::to_chars(text, text + 16, id, 16);
-  return concat(kPrefix, ::getpid(), "-", text);
-}
+std::string board_name() { return name_of_this_process(kBoard); }
+std::string job_name() { return name_of_this_process(kJob); }
 
-void remove_dead_boards(const fs::path& folder) {
+void remove_leftovers(const fs::path& folder) {
   std::error_code ignored;
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
     const std::string name = entry.path().filename().string();
-    if (!name.starts_with(kPrefix)) continue;
+    const auto prefix = name.starts_with(kBoard) ? kBoard : kJob;
+    if (!name.starts_with(prefix)) continue;
     pid_t pid = 0;
-    std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), pid);
+    std::from_chars(name.data() + prefix.size(), name.data() + name.size(), pid);
     struct stat status {};
     const bool is_own = ::lstat(entry.path().c_str(), &status) == 0 && status.st_uid == ::getuid();
-    if (is_own && pid > 0 && ::kill(pid, 0) != 0 && errno == ESRCH) ::unlink(entry.path().c_str());
+    if (is_own && pid > 0 && ::kill(pid, 0) != 0 && errno == ESRCH) fs::remove_all(entry.path(), ignored);
   }
 }
 

@@ -36,9 +36,10 @@ class SharedMemory {
   bool is_named_ = false;
 };
 
-/// A name that no other job has, with this process's id.
+/// Names that no other job has, with this process's id: of a board, and of the folder of a job that this process starts.
 std::string board_name();
-/// Removes boards of this user whose process has ended before it could take their name away.
-void remove_dead_boards(const std::filesystem::path& folder = shared_memory_folder());
+std::string job_name();
+/// Removes what bears such a name, belongs to this user, and was made by a process that has ended.
+void remove_leftovers(const std::filesystem::path& folder = shared_memory_folder());
 
 }  // namespace kinora::comm

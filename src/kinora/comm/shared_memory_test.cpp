@@ -26,7 +26,7 @@ TEST(SharedMemory, ProcessesSeeTheSameBytesAndNoNameStays) {
   EXPECT_THROW(SharedMemory::open(name, 4096), ResourceError);
 }
 
-TEST(SharedMemory, OnlyDeadProcessesBoardsAreRemoved) {
+TEST(SharedMemory, OnlyWhatDeadProcessesLeftIsRemoved) {
   const TempFolder folder;
   const pid_t dead = ::fork();
   if (dead == 0) ::_exit(0);
@@ -34,8 +34,10 @@ TEST(SharedMemory, OnlyDeadProcessesBoardsAreRemoved) {
   for (const std::string& name : {concat("kinora-board-", dead, "-1a"), concat("kinora-board-", ::getpid(), "-1a"),
                                   std::string("kinora-board-x"), concat("other-", dead)})
     std::ofstream(folder / name) << "x";
-  remove_dead_boards(folder.path());
+  std::filesystem::create_directories(folder / concat("kinora-job-", dead, "-2b") / "records");
+  remove_leftovers(folder.path());
   EXPECT_FALSE(std::filesystem::exists(folder / concat("kinora-board-", dead, "-1a")));
+  EXPECT_FALSE(std::filesystem::exists(folder / concat("kinora-job-", dead, "-2b")));
   EXPECT_EQ(folder.count(), 3);
 }
 

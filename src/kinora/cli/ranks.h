@@ -1,0 +1,33 @@
+// The ranks of one run, as a program sees them: joined when a command asks for them, and ended together.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "kinora/comm/communicator.h"
+#include "kinora/comm/mpi.h"
+
+namespace kinora::cli {
+
+class Ranks {
+ public:
+  /// All ranks with which this process was started (kinora launch, mpirun, srun); alone: itself. The first call starts
+  /// MPI. Throws as comm::join.
+  comm::Communicator& join();
+  /// MPI's own side, for measurements; nullptr when alone.
+  comm::World* world() { return world_.get(); }
+
+  /// The end of a run that went well. Throws as collectives do.
+  void finish();
+  /// Whether this rank tells the user of an error: one does.
+  bool speaks(const comm::Failure& failure);
+  /// The end of a run that did not go well, on all ranks. Returns where this process is the only one, and after a cancelled
+  /// run, in which all ranks stop by themselves.
+  void end_all(const comm::Failure& failure);
+
+ private:
+  std::unique_ptr<comm::World> world_;
+  std::unique_ptr<comm::Communicator> alone_;
+};
+
+}  // namespace kinora::cli

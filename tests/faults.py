@@ -1,0 +1,300 @@
+#!/usr/bin/env python3
+"""Faults on purpose, in runs of many ranks: each run must end by itself, in time, with a named cause, and leave nothing behind.
+
+Usage: faults.py PROGRAM STEPS_ON_RANKS [--ranks 2 4 8] [--times 10] [--only F1 F3 ...]
+STEPS_ON_RANKS is the program of tests/ranks. The numbers of the trials are those of docs/parallel.md.
+"""
+import argparse
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+OUTER_LIMIT_S = 60
+SHARED = Path("/dev/shm")
+
+
+class Wrong(Exception):
+    pass
+
+
+def require(is_right, *what):
+    if not is_right:
+        raise Wrong(" ".join(str(w) for w in what))
+
+
+def leftovers():
+    """What a job of ours or of Open MPI could leave in folders that all share."""
+    found = set()
+    for folder in (SHARED, Path(tempfile.gettempdir())):
+        found |= {str(p) for p in folder.iterdir() if re.match(r"kinora-(board|job)-|vader_segment|ompi\.|openmpi", p.name)}
+    return found
+
+
+def processes_of(mark):
+    """Processes, zombies aside, that were started with this mark in their variables."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            if mark.encode() in (entry / "environ").read_bytes() and "State:\tZ" not in (entry / "status").read_text():
+                found.append(int(entry.name))
+        except OSError:
+            pass
+    return found
+
+
+class Run:
+    """`kinora launch -n RANKS -- COMMAND`, watched from outside."""
+
+    def __init__(self, bench, ranks, *command, env=None, launch=()):
+        self.mark = "KINORA_TRIAL=" + uuid.uuid4().hex
+        name, value = self.mark.split("=")
+        self.words_file = tempfile.TemporaryFile("w+", errors="replace")
+        self.begun = time.monotonic()
+        self.ranks = ranks
+        self.process = subprocess.Popen([bench.program, "launch", "-n", str(ranks), *launch, "--", *map(str, command)], stdout=subprocess.PIPE,
+                                        stderr=self.words_file, text=True, env={**os.environ, name: value, **(env or {})})
+
+    def words(self):
+        self.words_file.seek(0)
+        return self.words_file.read()
+
+    def wait_for(self, pattern, count=1):
+        """All groups of `count` matches in what was written to standard error."""
+        while time.monotonic() - self.begun < OUTER_LIMIT_S:
+            found = re.findall(pattern, self.words(), re.M)
+            if len(found) >= count:
+                return found
+            require(self.process.poll() is None, "ended before it wrote", pattern, ":", self.words())
+            time.sleep(0.01)
+        raise Wrong(f"did not write {pattern}: {self.words()}")
+
+    def process_ids(self):
+        """By rank."""
+        found = self.wait_for(r"^(?:rank (\d+): )?process (\d+)$", self.ranks)
+        return {int(rank or 0): int(pid) for rank, pid in found}
+
+    def end(self, within_s=None, since=None):
+        """Waits, and requires that nothing is left. -> exit code, standard output, standard error."""
+        try:
+            out = self.process.communicate(timeout=OUTER_LIMIT_S)[0]
+        except subprocess.TimeoutExpired:
+            words = self.words()
+            for pid in [self.process.pid, *processes_of(self.mark)]:
+                os.kill(pid, signal.SIGKILL)
+            raise Wrong(f"hangs: {words}") from None
+        took = time.monotonic() - (since or self.begun)
+        require(within_s is None or took <= within_s, f"took {took:.1f} s, not {within_s} s:", self.words())
+        alive = processes_of(self.mark)
+        require(not alive, "left processes", alive)
+        return self.process.returncode, out, self.words()
+
+
+class Bench:
+    def __init__(self, program, steps, folder):
+        self.program, self.steps, self.folder = Path(program).resolve(), Path(steps).resolve(), folder
+        self.chance = random.Random(7)
+
+    def run(self, ranks, *args, **options):
+        return Run(self, ranks, self.steps, *args, **options)
+
+    def clean_run(self, ranks, *args, **options):
+        code, out, words = self.run(ranks, *args, **options).end()
+        require(code == 0, f"a run without a fault ended with {code}:", words)
+        return out, words
+
+
+def said(words):
+    return [line for line in words.splitlines() if re.match(r"(rank \d+: )?kinora: ", line)]
+
+
+def f1_killed(bench, ranks):
+    run = bench.run(ranks, "--steps", 100000)
+    ids = run.process_ids()
+    time.sleep(bench.chance.uniform(0, 0.5))
+    rank = bench.chance.randrange(ranks)
+    os.kill(ids[rank], signal.SIGKILL)
+    code, _, words = run.end(within_s=5, since=time.monotonic())
+    require(code != 0, "code 0")
+    require(any(re.search(rf"rank {rank} .*(killed|gone)", line) for line in said(words)), "does not name rank", rank, ":", words)
+
+
+def f2_fails(bench, ranks):
+    for fault, code, says in (("throw", 65, "this rank's file is damaged"), ("bug", 70, "this rank has a bug"), ("exit", None, "rank 1"),
+                              ("exit3", None, "rank 1"), ("abort", None, "rank 1")):
+        run = bench.run(ranks, "--fault", fault, "--steps", 100000)
+        got, _, words = run.end(within_s=15)
+        require(got == code if code else got != 0, fault, "ended with", got, words)
+        require(len(said(words)) == 1 and says in said(words)[0], fault, "was not told once:", words)
+
+
+def f3_stopped(bench, ranks):
+    run = bench.run(ranks, "--steps", 100000, env={"KINORA_DEADLINE": "2"})
+    ids = run.process_ids()
+    time.sleep(0.2)
+    os.kill(ids[ranks - 1], signal.SIGSTOP)
+    code, _, words = run.end(within_s=2 + 2, since=time.monotonic())
+    require(code == 75, "ended with", code, words)
+    require(re.search(rf"#\d+ '\w+'.* nothing from rank {ranks - 1} within 2 s; rank {ranks - 1} \(process \d+\) is stopped", words), words)
+
+
+def f4_asked_to_stop(bench, ranks):
+    want, _ = bench.clean_run(ranks, "--steps", 150)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        state = bench.folder / f"state-{uuid.uuid4().hex}"
+        run = bench.run(ranks, "--steps", 150, "--state", state)
+        run.process_ids()
+        time.sleep(0.3)
+        run.process.send_signal(number)
+        code, _, words = run.end(within_s=10, since=time.monotonic())
+        require(code == 130, "ended with", code, words)
+        require(0 < json.loads(state.read_text())["step"] < 150, "no checkpoint of the middle")
+        got, _ = bench.clean_run(ranks, "--steps", 150, "--state", state)
+        require(got == want, "resumed to", got, "not to", want)
+
+
+def f5_asked_twice(bench, ranks):
+    state = bench.folder / f"state-{uuid.uuid4().hex}"
+    run = bench.run(ranks, "--steps", 100000, "--state", state, "--save-ms", 20000)
+    run.process_ids()
+    time.sleep(0.5)
+    run.process.terminate()
+    time.sleep(0.5)
+    before = json.loads(state.read_text())
+    run.process.terminate()
+    code, _, words = run.end(within_s=2, since=time.monotonic())
+    require(code == 130, "ended with", code, words)
+    require(json.loads(state.read_text()) == before, "the checkpoint before is not there")
+
+
+def f6_launcher_killed(bench, ranks):
+    run = bench.run(ranks, "--steps", 100000)
+    run.process_ids()
+    run.process.kill()
+    run.process.wait()
+    until = time.monotonic() + 10
+    while processes_of(run.mark) and time.monotonic() < until:
+        time.sleep(0.1)
+    require(not processes_of(run.mark), "processes live on")
+    bench.clean_run(ranks)  # takes away what is left
+
+
+def f7_other_order(bench, ranks):
+    for fault in ("skip", "reorder", "name"):
+        disagree(bench, ranks, fault)
+
+
+def f8_other_shape(bench, ranks):
+    for fault in ("dtype", "count"):
+        disagree(bench, ranks, fault)
+
+
+def disagree(bench, ranks, fault):
+    for check in ("first", "always"):
+        run = bench.run(ranks, "--fault", fault, "--steps", 100, env={"KINORA_COMM_CHECK": check, "KINORA_DEADLINE": "10"})
+        code, out, words = run.end(within_s=15)
+        require(code == 76 and out == "", fault, check, "ended with", code, words)
+        views = re.findall(r"^(?:rank (\d+): )?error: ranks disagree: rank \d+ is in .*, rank \d+ in .*$", words, re.M)
+        require(sorted(int(rank or 0) for rank in views) == list(range(ranks)), fault, check, "was not seen by every rank:", words)
+        require(len(said(words)) == 1, fault, check, "was not told once:", words)
+
+
+def f9_slow(bench, ranks):
+    _, words = bench.clean_run(ranks, "--steps", 24, "--fault", "slow", "--fault-rank", ranks - 1)
+    require(f"rank {ranks - 1} works 0.3" in words, "no line about the slow rank:", words)
+
+
+def f10_stale(bench, ranks):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    stale = [SHARED / f"kinora-board-{dead.pid}-1f", SHARED / f"kinora-job-{dead.pid}-1f"]
+    stale[0].write_bytes(b"\xff" * 4096)
+    (stale[1] / "records").mkdir(parents=True)
+    (stale[1] / "records" / "rank-0.json").write_text("{}")
+    beside = bench.run(ranks, "--steps", 50)
+    bench.clean_run(ranks)
+    code, _, words = beside.end()
+    require(code == 0, "a job beside ended with", code, words)
+    require(not any(p.exists() for p in stale), "what a dead job left is still there")
+
+
+def f12_misfits(bench, ranks):
+    code, _, words = bench.run(ranks, "--fault", "config").end(within_s=15)
+    require(code == 76 and len(said(words)) == 1, code, words)
+    require(said(words)[0].startswith("kinora: ranks differ in the configuration: rank 0 has 'same', rank 1 has 'other'"), words)
+
+    other = bench.folder / "other-build"
+    if not other.exists():
+        shutil.copy(bench.steps, other)
+        with open(other, "ab") as f:
+            f.write(b"x")
+    for script, says in ((f"[ $OMPI_COMM_WORLD_RANK = 1 ] && exec {other}; exec {bench.steps}", "different builds"),
+                         (f"OMPI_COMM_WORLD_SIZE={ranks + 1} exec {bench.steps}", f"of {ranks + 1}, but MPI has it as rank 0 of {ranks}"),
+                         (f"OMPI_COMM_WORLD_RANK=0 exec {bench.steps}", "but MPI has it as rank")):
+        code, _, words = Run(bench, ranks, "sh", "-c", script).end(within_s=20)
+        require(code == 76 and len(said(words)) == 1 and says in said(words)[0], script, "ended with", code, words)
+
+
+def f13_cycles(bench, ranks):
+    for _ in range(5):
+        bench.clean_run(ranks, "--steps", 2)
+
+
+def f14_same_result(bench, ranks):
+    alone = subprocess.run([bench.steps], capture_output=True, text=True, timeout=OUTER_LIMIT_S)
+    require(alone.returncode == 0, alone.stderr)
+    out, _ = bench.clean_run(ranks)
+    require(out == alone.stdout, "alone", alone.stdout, "together", out)
+
+
+TRIALS = {"F1": f1_killed, "F2": f2_fails, "F3": f3_stopped, "F4": f4_asked_to_stop, "F5": f5_asked_twice, "F6": f6_launcher_killed,
+          "F7": f7_other_order, "F8": f8_other_shape, "F9": f9_slow, "F10": f10_stale, "F12": f12_misfits, "F13": f13_cycles, "F14": f14_same_result}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("program")
+    parser.add_argument("steps")
+    parser.add_argument("--ranks", type=int, nargs="+", default=[2, 4, 8])
+    parser.add_argument("--times", type=int, default=10)
+    parser.add_argument("--only", nargs="+", choices=TRIALS, default=list(TRIALS))
+    args = parser.parse_args()
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    failures = 0
+    before = leftovers()
+    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+        bench = Bench(args.program, args.steps, Path(folder))
+        for name in args.only:
+            for ranks in args.ranks:
+                passed, worst = 0, 0.0
+                for _ in range(args.times):
+                    begin = time.monotonic()
+                    try:
+                        TRIALS[name](bench, ranks)
+                        left = leftovers() - before
+                        require(not left, "left", left)
+                        passed += 1
+                    except Wrong as wrong:
+                        print(f"{name} {ranks} ranks: {wrong}", file=sys.stderr)
+                        for left in leftovers() - before:
+                            print(f"  left: {left}", file=sys.stderr)
+                        before = leftovers()
+                    worst = max(worst, time.monotonic() - begin)
+                failures += args.times - passed
+                print(f"{name:4} {TRIALS[name].__name__[3:].lstrip('_'):16} {ranks} ranks: {passed} of {args.times}, {worst:.1f} s at most", flush=True)
+    print("every trial passed" if failures == 0 else f"{failures} failed")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
