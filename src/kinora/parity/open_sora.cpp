@@ -123,9 +123,10 @@ Outputs self_attention(const Case& c) {
   const Loaded<open_sora::SelfAttention> attention(c, width, heads, options);
   const Tensor x = c.input("x");
   const auto table = open_sora::rotary_table(open_sora::rotary_frequencies(width / heads).to(c.dtype()), x.size(1));
-  if (flag(c, "rope", false)) return one(attention(x.unsqueeze(2), Axis::frames, &table).squeeze(2));
+  if (flag(c, "rope", false))
+    return one(attention(x.unsqueeze(2), Axis::frames, Extent{.frames = x.size(1)}, &table).squeeze(2));
   const open_sora::Rotary* none = nullptr;
-  return one(attention(x.unsqueeze(1), Axis::rows, none).squeeze(1));
+  return one(attention(x.unsqueeze(1), Axis::rows, Extent{.rows = x.size(1)}, none).squeeze(1));
 }
 
 Outputs cross_attention(const Case& c) {
