@@ -158,6 +158,7 @@ class MpiWorld final : public World {
       : memory_(share_board(all, rank, options.deadline)), deadline_(options.deadline) {
     std::vector<bool> is_near;
     for (const Greeting& g : all) is_near.push_back(g.host == all[static_cast<size_t>(rank)].host);
+    ranks_of_host_ = static_cast<int>(std::count(is_near.begin(), is_near.end(), true));
     auto transport =
         std::make_shared<MpiTransport>(Board(memory_.data(), static_cast<int>(all.size()), rank), std::move(is_near));
     board_ = &transport->board();
@@ -171,6 +172,7 @@ class MpiWorld final : public World {
   MpiWorld& operator=(const MpiWorld&) = delete;
 
   Communicator& all() override { return *all_; }
+  int ranks_of_host() const override { return ranks_of_host_; }
 
   void finish() override {
     all_->barrier("end of the program");
@@ -227,6 +229,7 @@ class MpiWorld final : public World {
   milliseconds deadline_;
   std::unique_ptr<Communicator> all_;
   Board* board_ = nullptr;
+  int ranks_of_host_ = 1;
   bool is_over_ = false;
 };
 

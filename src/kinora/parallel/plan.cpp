@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kinora/base/error.h"
+#include "kinora/base/utf8.h"
 #include "kinora/comm/counts.h"
 #include "kinora/parallel/bytes.h"
 #include "kinora/parallel/home.h"
@@ -79,6 +80,19 @@ void add_layouts(std::vector<Candidate>& all, const Request& r, int branches) {
   }
 }
 
+[[noreturn]] void refuse(const Request& r, std::string_view wanted, const std::vector<Candidate>& all) {
+  std::vector<std::string> names;
+  for (const Candidate& c : all) {
+    const std::string name = name_of(c.arrangement);
+    if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+  }
+  std::string fitting;
+  for (const std::string& name : names) fitting += concat(fitting.empty() ? "" : ", ", name);
+  throw UsageError(
+      concat("\"", printable(wanted, 40), "\" is no layout that ", r.facts.name, " takes on ", r.ranks, " ranks"),
+      concat("take auto, or one of ", fitting));
+}
+
 }  // namespace
 
 std::vector<Candidate> layout_candidates(const Request& r) {
@@ -97,9 +111,17 @@ std::vector<Candidate> layout_candidates(const Request& r) {
   return all;
 }
 
-Choice choose_layout(const Request& r) {
+std::string name_of(const Arrangement& a) {
+  const std::string layout = a.ranks > 1 ? a.layout : "";
+  return a.branches == 1 ? layout : layout.empty() ? "guidance" : "guidance+" + layout;
+}
+
+Choice choose_layout(const Request& r, std::string_view wanted) {
   const std::vector<Candidate> all = layout_candidates(r);
-  const Candidate& best = all.front();
+  const auto found = std::find_if(
+      all.begin(), all.end(), [&](const Candidate& c) { return wanted == "auto" || name_of(c.arrangement) == wanted; });
+  if (found == all.end()) refuse(r, wanted, all);
+  const Candidate& best = *found;
   std::string reason = described(best.arrangement);
   if (r.ranks == 1) return {best, "one rank has all rows"};
   const auto& a = best.arrangement;

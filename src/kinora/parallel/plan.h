@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kinora/parallel/facts.h"
@@ -44,6 +45,12 @@ struct Choice {
   Candidate best;
   std::string reason;  ///< one sentence
 };
-Choice choose_layout(const Request& request);
+
+/// "dsp", "guidance", "guidance+ring": how people name what ranks do.
+std::string name_of(const Arrangement& arrangement);
+
+/// The fastest, or the fastest of those with the name `wanted`. Throws UsageError, naming what fits: for a name that no
+/// layout has, for one that the model or these ranks cannot take.
+Choice choose_layout(const Request& request, std::string_view wanted = "auto");
 
 }  // namespace kinora::parallel

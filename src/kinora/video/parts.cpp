@@ -7,6 +7,7 @@
 #include "kinora/base/file.h"
 #include "kinora/base/log.h"
 #include "kinora/base/utf8.h"
+#include "kinora/comm/single.h"
 #include "kinora/tensor/allocator.h"
 
 namespace kinora::video {
@@ -29,6 +30,17 @@ std::vector<std::string> decoder_names(const fs::path& folder) {
     if (name.starts_with("decoder.") || name == "lm_head.weight") names.push_back(name);
   }
   return names;
+}
+
+/// Nothing where there is no such file.
+std::optional<cache::Calibration> read_calibration(const fs::path& file) {
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) return {};
+  try {
+    return cache::Calibration::from_json(read_json_file(file, {.max_bytes = kJsonTokenizerBytes}), file.string());
+  } catch (const DataError& error) {
+    throw DataError(error.what(), "remove the file: kinora calibrate makes it anew");
+  }
 }
 
 }  // namespace
@@ -57,7 +69,9 @@ uint32_t Part::fingerprint() const {
 }
 
 Parts::Parts(const PipelineOptions& options, ModelFolder found)
-    : folder(std::move(found)),
+    : ranks(options.ranks ? comm::Counted(*options.ranks, traffic) : comm::Counted(comm::single(), traffic)),
+      ranks_of_host(options.ranks_of_host),
+      folder(std::move(found)),
       dtype(options.dtype.value_or(preferred_dtype(options.device))),
       device(options.device),
       tokenizer(text::Tokenizer::load(folder.tokenizer)),
@@ -71,11 +85,7 @@ Parts::Parts(const PipelineOptions& options, ModelFolder found)
       transformer_part(transformer.params(), folder.transformer, load_options(options, {})),
       vae_part(vae.params(), folder.vae, load_options(options, {})) {
   check_parts_fit();
-  const fs::path measured = folder.transformer / cache::kCalibrationFile;
-  std::error_code ignored;
-  if (fs::exists(measured, ignored))
-    calibration_ =
-        cache::Calibration::from_json(read_json_file(measured, {.max_bytes = kJsonTokenizerBytes}), measured.string());
+  calibration_ = read_calibration(folder.transformer / cache::kCalibrationFile);
   sizes = {.transformer = transformer.config(),
            .vae = vae.config(),
            .text_encoder = encoder.config(),

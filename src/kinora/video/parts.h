@@ -43,6 +43,9 @@ struct Parts {
   const cache::Calibration* calibration() const;
   void put_calibration(cache::CalibratedRun run);
 
+  comm::Traffic traffic;
+  mutable comm::Counted ranks;  ///< talking changes nothing of a model
+  int ranks_of_host;
   ModelFolder folder;
   at::ScalarType dtype;
   at::Device device;

@@ -9,6 +9,7 @@
 #include "kinora/base/utf8.h"
 #include "kinora/cache/choice.h"
 #include "kinora/diffusion/schedulers.h"
+#include "kinora/video/agreement.h"
 #include "kinora/video/stages.h"
 
 namespace kinora::video {
@@ -65,6 +66,27 @@ void check_shapes(const Plan& plan, int64_t height, int64_t width) {
       log_warn(concat("'", printable(clip->name), "' has ", clip->frames.fps, " frames a second, the result will have ",
                       plan.fps, ": --fps sets another rate"));
   }
+}
+
+Spread spread_of(const Plan& plan, const Parts& parts, const std::string& name, int ranks, const cache::Method* cache) {
+  const auto [t, h, w] = parts.vae.latent_size({plan.num_frames, plan.height, plan.width});
+  const models::STDiT3Config& model = parts.transformer.config();
+  const auto patches = [&](int64_t size, size_t dim) {
+    return (size + model.patch_size[dim] - 1) / model.patch_size[dim];
+  };
+  SpreadRequest request{
+      .name = name,
+      .ranks = ranks,
+      .on_one_host = parts.ranks_of_host >= parts.ranks.size(),
+      .call = {.extent = {.frames = patches(t, 0), .rows = patches(h, 1) * patches(w, 2)},
+               .element_bytes = static_cast<int64_t>(parts.sizes.element_bytes)},
+      .is_guided = plan.is_guided(),
+      .call_flops = models::stdit3_flops(model, t, h, w, model.model_max_length, plan.is_guided() ? 2 : 1)};
+  if (cache) {
+    request.computed = computed_share(*cache, cache_context(plan, parts).order);
+    request.decides_by_values = cache->looks_at_data();
+  }
+  return choose_spread(request, model);
 }
 
 /// Every pass of every clip, from where the job stands.
@@ -130,6 +152,7 @@ Pipeline Pipeline::load(const PipelineOptions& options) {
   return Pipeline(std::make_unique<Parts>(options, find_model(options.paths)));
 }
 
+const comm::Traffic& Pipeline::traffic() const { return parts_->traffic; }
 const ModelFolder& Pipeline::folder() const { return parts_->folder; }
 const ModelSizes& Pipeline::sizes() const { return parts_->sizes; }
 at::ScalarType Pipeline::dtype() const { return parts_->dtype; }
@@ -152,7 +175,8 @@ Plan Pipeline::plan(const Request& request) const {
     plan.expected = cache::choose(plan.cache, cache_context(plan, *parts_));
     plan.cache = plan.expected->cache;
   }
-  if (const auto cache = make_cache(plan, *parts_)) {
+  const auto cache = make_cache(plan, *parts_);
+  if (cache) {
     plan.cache_budget = cache->budget();
     plan.kept_row_bytes = plan.cache_budget ? plan.cache_budget->all_row_bytes
                                             : cache->most_row_bytes(parts_->transformer.config().hidden_size,
@@ -160,14 +184,18 @@ Plan Pipeline::plan(const Request& request) const {
     // A clip must not depend on its neighbours: neither on their values nor on how many share the budget.
     if (cache->looks_at_data() || plan.cache_memory > 0) plan.batch = 1;
   }
+  const int ranks = request.ranks > 0 ? request.ranks : parts_->ranks.size();
+  plan.spread = spread_of(plan, *parts_, request.parallel, ranks, cache.get());
   // Weights that are loaded already are part of what the process holds.
   ModelSizes sizes = parts_->sizes;
   if (parts_->text_part.weights) sizes.text_bytes = 0;
   if (parts_->transformer_part.weights) sizes.transformer_bytes = 0;
   if (parts_->vae_part.weights) sizes.vae_bytes = 0;
-  const Fit fit = fit_into(sizes, plan, memory_room(request.memory, parts_->device));
+  const uint64_t room = memory_room(request.memory, parts_->device);
+  const Fit fit = fit_into(sizes, plan, room / static_cast<uint64_t>(request.memory > 0 ? 1 : parts_->ranks_of_host));
   plan.batch = fit.batch;
   plan.one_by_one = fit.one_by_one;
+  settle(plan, parts_->ranks);
   parts_->warn_of_long_texts(plan);
   return plan;
 }
@@ -179,11 +207,16 @@ std::pair<int64_t, int64_t> Pipeline::frame_size(const Plan& plan) const {
 
 std::vector<Clip> Pipeline::generate(const Plan& plan, const Hooks& hooks, Job from) {
   const at::NoGradGuard no_grad;
-  const Work work{*parts_, plan, hooks};
+  Hooks own = hooks;
+  if (parts_->ranks.size() > 1) own.cancel = {};  // a rank that leaves a model alone would be waited for
+  const Work work{*parts_, plan, own, hooks.cancel};
   const auto clips = static_cast<size_t>(work.clips());
   if (plan.batch < 1 || plan.texts.size() != clips || plan.given.size() != clips ||
       (!plan.scheduler && !plan.is_decode_only))
     throw UsageError("the plan is not complete", "make it with Pipeline::plan");
+  if (!plan.is_decode_only && plan.spread.ranks() != parts_->ranks.size())
+    throw UsageError(
+        concat("the plan is for ", plan.spread.ranks(), " ranks, and ", parts_->ranks.size(), " are here"));
   Job job = std::move(from);
   if (job.latents.empty()) {
     job.batch = plan.batch;
@@ -193,6 +226,7 @@ std::vector<Clip> Pipeline::generate(const Plan& plan, const Hooks& hooks, Job f
     check_same_settings(job.settings, settings(plan));
   }
   check_job(job, work);
+  require_agreement(plan, settings(plan), job, parts_->ranks);
   if (!job.is_denoised) denoise_all(work, job);
 
   std::vector<Clip> made(clips);

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kinora/cache/method.h"
+#include "kinora/comm/traffic.h"
 #include "kinora/media/frames.h"
 #include "kinora/media/metadata.h"
 #include "kinora/tensor/ledger.h"
@@ -28,6 +29,10 @@ struct PipelineOptions {
   std::optional<at::ScalarType> dtype;  ///< none: preferred_dtype(device)
   at::Device device = at::kCPU;
   Ledger* ledger = nullptr;  ///< counts mapped weights
+  /// The ranks that make requests together, or null for one process; outlives the pipeline. Each of them calls plan() and
+  /// generate() with the same request. Frames come on the first rank alone, whose hooks are called; the others need none.
+  comm::Communicator* ranks = nullptr;
+  int ranks_of_host = 1;  ///< that share this machine's memory
 };
 
 /// bfloat16 where the device multiplies it, else float32.
@@ -52,7 +57,8 @@ struct Hooks {
   std::function<void(const cache::Decision&)> on_decision;
   std::function<void(const cache::Method&)> on_cache;
   cache::Method* cache = nullptr;  ///< stands in for the plan's, and outlives the run: what watches or measures
-  std::stop_token cancel;          ///< CancelledError within one step, or behind the part that is being loaded
+  std::stop_token cancel;          ///< CancelledError within one step, or behind the part that is being loaded; of any
+                                   ///< rank: on all of them
 };
 
 struct Clip {
@@ -72,6 +78,8 @@ class Pipeline {
   Pipeline& operator=(Pipeline&&) noexcept;
   ~Pipeline();
 
+  /// What this rank has sent so far, by name.
+  const comm::Traffic& traffic() const;
   const ModelFolder& folder() const;
   const ModelSizes& sizes() const;
   at::ScalarType dtype() const;

@@ -12,6 +12,7 @@
 #include "kinora/cache/calibration.h"
 #include "kinora/text/prompt.h"
 #include "kinora/video/conditioning.h"
+#include "kinora/video/spread.h"
 
 namespace kinora {
 class Scheduler;
@@ -40,6 +41,8 @@ struct Request {
   double condition_edit = 0;                 ///< their edit ratio below 1: 0 keeps them, more lets them change
   std::string cache = "none";                ///< what is reused between steps: cache/registry.h
   uint64_t cache_memory = 0;                 ///< bytes that the cache keeps at most; 0: what it takes
+  std::string parallel = "auto";             ///< how rows lie over ranks: video/spread.h
+  int ranks = 0;                             ///< to be planned for; 0: those of the pipeline
   int64_t batch = 0;                         ///< clips at a time; 0: what fits into the memory, at most 8
   uint64_t memory = 0;                       ///< resident bytes of the process at most; 0: what the machine has
   bool keeps_clips = true;                   ///< until the last is made; false where Hooks::on_frames takes them
@@ -86,6 +89,7 @@ struct Plan {
   /// cache_memory came to.
   int64_t kept_row_bytes = 0;
   std::optional<cache::BudgetUse> cache_budget;
+  Spread spread;  ///< set by Pipeline::plan
   bool keeps_clips = true, collects_frames = false;
   bool is_decode_only = false;                 ///< of a job that is denoised
   bool one_by_one = false;                     ///< weights of one part in memory at a time

@@ -5,6 +5,7 @@
 #include "kinora/base/utf8.h"
 #include "kinora/media/frames_tensor.h"
 #include "kinora/video/stages.h"
+#include "kinora/video/turns.h"
 
 namespace kinora::video {
 namespace {
@@ -93,6 +94,85 @@ Tensor pass_of(const Work& work, const Tensor& latents, int64_t pass) {
   return latents.narrow(1, pass * work.latent_frames(), work.latent_frames());
 }
 
+/// Frames [from, to) of these.
+media::Frames cut(media::Frames frames, int64_t from, int64_t to) {
+  const auto at = [&](int64_t frame) { return frames.rgb.begin() + frame * frames.frame_bytes(); };
+  frames.rgb.erase(at(to), frames.rgb.end());
+  frames.rgb.erase(frames.rgb.begin(), at(from));
+  frames.frames = to - from;
+  return frames;
+}
+
+/// The 2-D half's latents [1, C, n, h, w] of some frames, the first of which is frame `first` of the pass.
+struct Pictures {
+  Tensor latents;
+  int64_t first;
+};
+using OnFrames = std::function<void(media::Frames frames, int64_t first)>;
+
+media::Frames decode_pictures(const Work& work, const Tensor& latents) {
+  const Tensor pixels = work.parts.vae.decode_space(vae_run(work), latents)[0];
+  if (at::isfinite(pixels).all().item<bool>()) return media::to_frames(pixels, work.plan.fps);
+  throw DataError(concat("the model's frames are not finite in ", c10::toString(work.parts.dtype)),
+                  "try --dtype float32; if it stays so, the weights are damaged");
+}
+
+Tensor as_bytes(media::Frames& frames) {
+  return at::from_blob(frames.rgb.data(), {static_cast<int64_t>(frames.rgb.size())}, at::kByte);
+}
+
+/// In rounds of some pictures for each rank; the frames come on the first.
+void decode_in_turns(const Work& work, const std::vector<Pictures>& all, const OnFrames& on_frames) {
+  comm::Communicator& ranks = work.parts.ranks;
+  const auto [height, width] = frame_size(work);
+  const auto rank = static_cast<size_t>(ranks.rank()), n = static_cast<size_t>(ranks.size());
+  for (size_t begin = 0; begin < all.size(); begin += n) {
+    work.check_cancelled();
+    const size_t end = std::min(all.size(), begin + n);
+    media::Frames own;
+    if (begin + rank < end) own = decode_pictures(work, all[begin + rank].latents);
+    if (rank > 0 && begin + rank < end) ranks.send(as_bytes(own).to(work.parts.device), 0, "frames")->wait();
+    for (size_t i = begin; rank == 0 && i < end; ++i) {
+      media::Frames frames = i == begin ? std::move(own) : media::make_frames(all[i].latents.size(2), height, width);
+      if (i > begin) {
+        const Tensor bytes =
+            at::empty({static_cast<int64_t>(frames.rgb.size())}, at::TensorOptions(work.parts.device).dtype(at::kByte));
+        ranks.recv(bytes, static_cast<int>(i - begin), "frames")->wait();
+        as_bytes(frames).copy_(bytes);
+      }
+      on_frames(std::move(frames), all[i].first);
+    }
+  }
+}
+
+/// VideoVae::decode_chunks by all ranks: each decodes the time of a chunk, then of all chunks' pictures some.
+void decode_in_turns(const Work& work, const Chunks& chunks, const OnFrames& on_frames) {
+  const Run run = vae_run(work);
+  const auto& vae = work.parts.vae;
+  comm::Communicator& ranks = work.parts.ranks;
+  const int64_t micro = vae.config().micro_frame_size, at_once = std::max<int64_t>(1, vae.config().micro_batch_size);
+  const int64_t chunk = micro > 0 ? micro : chunks.end - chunks.begin;
+  const int64_t latent_chunk = vae.temporal().latent_frames(chunk);
+  for (int64_t begin = chunks.begin; begin < chunks.end; begin += chunk * ranks.size()) {
+    work.check_cancelled();
+    const int64_t count = std::min<int64_t>(ranks.size(), (chunks.end - begin + chunk - 1) / chunk);
+    const auto length = [&](int64_t i) { return std::min(chunk, chunks.end - begin - i * chunk); };
+    const auto decode_time = [&](int64_t i) {
+      const int64_t first = ((begin - chunks.begin) / chunk + i) * latent_chunk;
+      const int64_t taken = std::min(latent_chunk, chunks.latents.size(2) - first);
+      return vae.decode_time(run, chunks.latents.narrow(2, first, taken), length(i));
+    };
+    const auto times = make_in_turns(ranks, count, work.parts.device, "decoded time", decode_time);
+    std::vector<Pictures> pictures;
+    for (int64_t i = 0; i < count; ++i) {
+      for (int64_t t = 0; t < length(i); t += at_once)
+        pictures.push_back(
+            {times[static_cast<size_t>(i)].narrow(2, t, std::min(at_once, length(i) - t)), begin + i * chunk + t});
+    }
+    decode_in_turns(work, pictures, on_frames);
+  }
+}
+
 /// Takes frames for one clip in order and gives them on.
 class Sink {
  public:
@@ -138,28 +218,22 @@ Conditions encode_references(const Work& work) {
   Conditions conditions;
   const auto clips = static_cast<size_t>(work.clips());
   conditions.head.resize(clips), conditions.tail.resize(clips);
-  std::map<const Reference*, Tensor> encoded;
-  int64_t total = 0, done = 0;
+  std::vector<const Reference*> each;  // in the order of clips, which is the same on all ranks
+  std::map<const Reference*, size_t> places;
   for (const Given& given : work.plan.given) {
-    for (const ReferencePtr& reference : given.references) total += encoded.emplace(reference.get(), Tensor()).second;
+    for (const ReferencePtr& reference : given.references) {
+      if (places.emplace(reference.get(), each.size()).second) each.push_back(reference.get());
+    }
   }
-  const auto show = [&] {
-    if (work.hooks.on_progress && total > 0) work.hooks.on_progress(Stage::condition, done, total);
+  if (!each.empty()) work.parts.loaded(work.parts.vae_part, work.hooks);
+  const auto encode = [&](int64_t i) {
+    const Reference& reference = *each[static_cast<size_t>(i)];
+    return encode_frames(work, reference, 0, reference.frames.frames);
   };
-  if (total > 0) work.parts.loaded(work.parts.vae_part, work.hooks);
-  show();
+  const auto encoded = in_turns(work, Stage::condition, static_cast<int64_t>(each.size()), encode);
   for (const Given& given : work.plan.given) {
     std::vector<Tensor>& list = conditions.references.emplace_back();
-    for (const ReferencePtr& reference : given.references) {
-      if (work.hooks.cancel.stop_requested()) throw CancelledError();
-      Tensor& latents = encoded.at(reference.get());
-      if (!latents.defined()) {
-        latents = encode_frames(work, *reference, 0, reference->frames.frames);
-        ++done;
-        show();
-      }
-      list.push_back(latents);
-    }
+    for (const ReferencePtr& reference : given.references) list.push_back(encoded[places.at(reference.get())]);
   }
   return conditions;
 }
@@ -175,54 +249,47 @@ void encode_ends(const Work& work, int64_t pass, const std::vector<Tensor>& late
     return media::to_tensor(fill_frames(*clip, first, count, height, width));
   };
   // What comes from a file is the same for every clip.
+  const int64_t n = plan.head.frames;
+  const auto make = [&](int64_t count, c10::function_ref<Tensor(int64_t)> f) {
+    return in_turns(work, Stage::condition, count, f);
+  };
   if (pass == 0 && plan.before) {
-    const int64_t n = plan.head.frames;
-    const Tensor head = encode_frames(work, *plan.before, plan.before->frames.frames - n, n);
-    std::fill(conditions.head.begin(), conditions.head.end(), head);
+    const auto head = [&](int64_t) { return encode_frames(work, *plan.before, plan.before->frames.frames - n, n); };
+    std::fill(conditions.head.begin(), conditions.head.end(), make(1, head)[0]);
+  }
+  if (pass > 0) {
+    conditions.head = make(work.clips(), [&](int64_t i) {
+      return encode_pixels(work, decode_range(work, pass_of(work, latents[i], pass - 1), plan.num_frames - n, n));
+    });
   }
   if (plan.has_tail(pass) && (plan.after || plan.before)) {
-    const Tensor tail = encode_at_end(work, pixels_of(plan.after ? plan.after : plan.before, 0, plan.tail.frames));
-    std::fill(conditions.tail.begin(), conditions.tail.end(), tail);
+    const ReferencePtr& clip = plan.after ? plan.after : plan.before;
+    const auto tail = [&](int64_t) { return encode_at_end(work, pixels_of(clip, 0, plan.tail.frames)); };
+    std::fill(conditions.tail.begin(), conditions.tail.end(), make(1, tail)[0]);
+  } else if (plan.has_tail(pass)) {
+    conditions.tail = make(work.clips(), [&](int64_t i) {
+      return encode_at_end(work, decode_range(work, pass_of(work, latents[i], 0), 0, plan.tail.frames));
+    });
   }
-  const auto total = static_cast<int64_t>(clips);
-  for (int64_t i = 0; i < total; ++i) {
-    if (work.hooks.cancel.stop_requested()) throw CancelledError();
-    if (work.hooks.on_progress) work.hooks.on_progress(Stage::condition, i, total);
-    if (pass > 0) {
-      const int64_t n = plan.head.frames;
-      const Tensor end = decode_range(work, pass_of(work, latents[i], pass - 1), plan.num_frames - n, n);
-      conditions.head[i] = encode_pixels(work, end);
-    }
-    if (plan.has_tail(pass) && !conditions.tail[i].defined()) {
-      const Tensor begin = decode_range(work, pass_of(work, latents[i], 0), 0, plan.tail.frames);
-      conditions.tail[i] = encode_at_end(work, begin);
-    }
-  }
-  if (work.hooks.on_progress) work.hooks.on_progress(Stage::condition, total, total);
 }
 
 void decode(const Work& work, int64_t index, Clip& clip, int64_t& done) {
   const Plan& plan = work.plan;
-  const Run run = vae_run(work);
   Sink sink(work, index, clip, done);
-  if (plan.before) sink.add_file(*plan.before);
+  const bool is_first = work.parts.ranks.rank() == 0;
+  if (plan.before && is_first) sink.add_file(*plan.before);
   for (int64_t pass = 0; pass < plan.passes(); ++pass) {
     const int64_t low = plan.has_head(pass) ? plan.head.frames : 0;
     const int64_t high = plan.num_frames - (plan.has_tail(pass) ? plan.tail.frames : 0);
     // Chunks of which no frame is kept are left out.
     const Chunks chunks = chunks_of(work, pass_of(work, clip.latents, pass), low, high);
-    work.parts.vae.decode_chunks(
-        run, chunks.latents, chunks.end - chunks.begin, [&](const Tensor& pixels, int64_t first) {
-          if (!at::isfinite(pixels).all().item<bool>()) {
-            throw DataError(concat("the model's frames are not finite in ", c10::toString(work.parts.dtype)),
-                            "try --dtype float32; if it stays so, the weights are damaged");
-          }
-          const int64_t from = std::max(low - chunks.begin - first, int64_t{0});
-          const int64_t to = std::min(high - chunks.begin - first, pixels.size(2));
-          if (from < to) sink.add(media::to_frames(pixels[0].narrow(1, from, to - from), plan.fps));
-        });
+    decode_in_turns(work, chunks, [&](media::Frames frames, int64_t first) {
+      const int64_t from = std::clamp<int64_t>(low - first, 0, frames.frames);
+      const int64_t to = std::clamp<int64_t>(high - first, from, frames.frames);
+      if (from < to) sink.add(cut(std::move(frames), from, to));
+    });
   }
-  if (plan.after) sink.add_file(*plan.after);
+  if (plan.after && is_first) sink.add_file(*plan.after);
 }
 
 }  // namespace kinora::video

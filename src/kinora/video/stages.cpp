@@ -5,12 +5,18 @@
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
 #include "kinora/cache/registry.h"
+#include "kinora/comm/agree.h"
+#include "kinora/comm/steps.h"
 #include "kinora/diffusion/influence.h"
 #include "kinora/media/frames_tensor.h"
 #include "kinora/models/open_sora/work.h"
+#include "kinora/parallel/guidance.h"
+#include "kinora/parallel/layouts.h"
 #include "kinora/tensor/random.h"
 #include "kinora/video/mask_strategy.h"
+#include "kinora/video/spread.h"
 #include "kinora/video/stdit3_denoiser.h"
+#include "kinora/video/turns.h"
 
 namespace kinora::video {
 namespace {
@@ -89,6 +95,26 @@ std::vector<media::Frames> preview(const Work& work, const Tensor& clean) {
 
 }  // namespace
 
+void Work::check_cancelled() const {
+  if (comm::any(parts.ranks, cancel.stop_requested(), "cancel")) throw CancelledError();
+}
+
+std::vector<Tensor> in_turns(const Work& work, Stage stage, int64_t count, c10::function_ref<Tensor(int64_t)> make) {
+  comm::Communicator& ranks = work.parts.ranks;
+  const auto show = [&](int64_t done) {
+    if (work.hooks.on_progress && count > 0) work.hooks.on_progress(stage, done, count);
+  };
+  std::vector<Tensor> all;
+  show(0);
+  for (int64_t done = 0; done < count; done = static_cast<int64_t>(all.size()), show(done)) {
+    work.check_cancelled();
+    const auto round = make_in_turns(ranks, std::min<int64_t>(ranks.size(), count - done), work.parts.device,
+                                     stage_name(stage), [&](int64_t i) { return make(done + i); });
+    all.insert(all.end(), round.begin(), round.end());
+  }
+  return all;
+}
+
 int64_t Work::latent_frames() const { return parts.vae.latent_size({plan.num_frames, plan.height, plan.width})[0]; }
 
 cache::Context cache_context(const Plan& plan, const Parts& parts) {
@@ -133,18 +159,16 @@ Features encode_texts(const Work& work) {
   run.weights = &work.parts.loaded(work.parts.text_part, hooks);
   run.cancel = hooks.cancel;
   const int64_t longest = work.parts.transformer.config().model_max_length;
-  int64_t done = 0;
-  if (hooks.on_progress) hooks.on_progress(Stage::encode, 0, static_cast<int64_t>(texts.size()));
-  for (const std::string& text : texts) {
-    if (hooks.cancel.stop_requested()) throw CancelledError();
-    if (!features.contains(text)) {
-      const text::Encoded ids = work.parts.tokenizer.encode(text, {.max_length = longest});
-      const Tensor input = at::tensor(ids.ids, at::kLong).unsqueeze(0).to(work.parts.device);
-      features[text] = work.parts.encoder.forward(run, input)[0];
-    }
-    ++done;
-    if (hooks.on_progress) hooks.on_progress(Stage::encode, done, static_cast<int64_t>(texts.size()));
-  }
+  std::sort(texts.begin(), texts.end());
+  texts.erase(std::unique(texts.begin(), texts.end()), texts.end());
+  const auto encode = [&](const std::string& text) -> Tensor {
+    const text::Encoded ids = work.parts.tokenizer.encode(text, {.max_length = longest});
+    const Tensor input = at::tensor(ids.ids, at::kLong).unsqueeze(0).to(work.parts.device);
+    return work.parts.encoder.forward(run, input)[0];
+  };
+  const auto made = in_turns(work, Stage::encode, static_cast<int64_t>(texts.size()),
+                             [&](int64_t i) { return encode(texts[static_cast<size_t>(i)]); });
+  for (size_t i = 0; i < texts.size(); ++i) features[texts[i]] = made[i];
   return features;
 }
 
@@ -187,10 +211,14 @@ void denoise(const Work& work, const Conditions& conditions, const Features& fea
     run.policy = cache;
     cache->on_decision = hooks.on_decision;
   }
+  parallel::MadeLayout rows = parallel::make_layout(plan.spread.arrangement, facts_of(parts.transformer.config()),
+                                                    plan.spread.extent, parts.ranks);
+  run.layout = &rows.layout();
   STDiT3Denoiser model(parts.transformer, run, std::move(cond), std::move(uncond), clip);
+  parallel::GuidanceParallel branches(model, rows.across());
   std::optional<cache::CachedDenoiser> cached;
-  if (cache) cached.emplace(model, *cache);
-  Denoiser& denoiser = cached ? static_cast<Denoiser&>(*cached) : model;
+  if (cache) cached.emplace(branches, *cache);
+  Denoiser& denoiser = cached ? static_cast<Denoiser&>(*cached) : branches;
 
   SampleOptions options;
   options.guidance_scale = plan.guidance_scale, options.cancel = hooks.cancel;
@@ -203,6 +231,9 @@ void denoise(const Work& work, const Conditions& conditions, const Features& fea
     job.state.latents = latents;
   const int64_t groups = (work.clips() + job.batch - 1) / job.batch;
   const auto total = static_cast<int64_t>(scheduler.timesteps().size()) * groups * plan.passes();
+  comm::Steps steps(parts.ranks);
+  double waited = parts.traffic.waited_s();
+  auto begin = std::chrono::steady_clock::now();
   options.on_step = [&](int, int, const Tensor&) {
     ++calls;
     if (hooks.on_job) {
@@ -211,6 +242,10 @@ void denoise(const Work& work, const Conditions& conditions, const Features& fea
       hooks.on_job(job);
     }
     if (hooks.on_progress) hooks.on_progress(Stage::denoise, calls, total);
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+    const double worked = seconds - (parts.traffic.waited_s() - waited);
+    if (steps.agree_to_stop(work.cancel.stop_requested(), worked)) throw CancelledError();
+    waited = parts.traffic.waited_s(), begin = std::chrono::steady_clock::now();
   };
   if (hooks.preview_every > 0 && hooks.on_preview) {
     options.estimate_every = static_cast<int>(hooks.preview_every);

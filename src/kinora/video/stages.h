@@ -19,9 +19,17 @@ struct Work {
   const Plan& plan;
   const Hooks& hooks;
 
+  std::stop_token cancel = {};  ///< the caller's; hooks.cancel is without where a rank must not stop alone
+
+  /// Throws CancelledError on all ranks once any of them was asked to stop. Collective.
+  void check_cancelled() const;
   int64_t clips() const { return static_cast<int64_t>(plan.prompts.size()); }
   int64_t latent_frames() const;  ///< of a pass
 };
+
+/// `count` tensors, each made by one rank and known to all; in rounds of a tensor for each rank, between which a cancel is
+/// agreed on and the stage's progress shown. Collective.
+std::vector<Tensor> in_turns(const Work& work, Stage stage, int64_t count, c10::function_ref<Tensor(int64_t)> make);
 
 /// What caches are made for.
 cache::Context cache_context(const Plan& plan, const Parts& parts);

@@ -140,6 +140,16 @@ VideoNoise VideoVae::draw_noise(int64_t batch, const std::array<int64_t, 3>& siz
   return noise;
 }
 
+Tensor VideoVae::decode_time(const Run& run, const Tensor& chunk, int64_t num_frames) const {
+  const Tensor z = chunk * run.weights->get(scale_) + run.weights->get(shift_);
+  return temporal_.decode(run, z, num_frames) / config_.spatial_scaling_factor;
+}
+
+Tensor VideoVae::decode_space(const Run& run, const Tensor& pictures) const {
+  const Tensor frames = spatial_.decode(run, pictures.transpose(1, 2).flatten(0, 1).contiguous(), parts());
+  return frames.unflatten(0, {pictures.size(0), pictures.size(2)}).transpose(1, 2);
+}
+
 void VideoVae::decode_chunks(const Run& run, const Tensor& latents, int64_t num_frames,
                              const OnFrames& on_frames) const {
   const int64_t factor = downscale();
@@ -157,15 +167,9 @@ void VideoVae::decode_chunks(const Run& run, const Tensor& latents, int64_t num_
   for (int64_t begin = 0, latent = 0; begin < num_frames; begin += chunk, latent += latent_chunk) {
     if (run.cancel.stop_requested()) throw CancelledError();
     const Tensor part = latents.narrow(2, latent, std::min(latent_chunk, latents.size(2) - latent));
-    const Tensor z = part * run.weights->get(scale_) + run.weights->get(shift_);
-    const Tensor pictures =
-        temporal_.decode(run, z, std::min(chunk, num_frames - begin)) / config_.spatial_scaling_factor;
-    for (int64_t t = 0; t < pictures.size(2); t += at_once) {
-      const int64_t count = std::min(at_once, pictures.size(2) - t);
-      const Tensor frames =
-          spatial_.decode(run, pictures.narrow(2, t, count).transpose(1, 2).flatten(0, 1).contiguous(), parts());
-      on_frames(frames.unflatten(0, {batch, count}).transpose(1, 2), begin + t);
-    }
+    const Tensor pictures = decode_time(run, part, std::min(chunk, num_frames - begin));
+    for (int64_t t = 0; t < pictures.size(2); t += at_once)
+      on_frames(decode_space(run, pictures.narrow(2, t, std::min(at_once, pictures.size(2) - t))), begin + t);
   }
 }
 

@@ -70,6 +70,12 @@ class VideoVae {
   /// Throws as encode.
   Tensor decode(const Run& run, const Tensor& latents, int64_t num_frames) const;
 
+  /// The halves of decode(), for whoever shares them out. A chunk (latents [B, C, t, h, w] of `num_frames` frames, at
+  /// most micro_frame_size) -> the 2-D half's latents [B, c, num_frames, h, w].
+  Tensor decode_time(const Run& run, const Tensor& chunk, int64_t num_frames) const;
+  /// Those of some frames, any number -> [B, 3, n, H, W], a view whose frames lie one after another in memory.
+  Tensor decode_space(const Run& run, const Tensor& pictures) const;
+
   /// Frames [B, 3, n, H, W] (a view whose frames lie one after another in memory) that begin at frame `first` of the
   /// clip.
   using OnFrames = std::function<void(Tensor frames, int64_t first)>;
