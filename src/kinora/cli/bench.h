@@ -10,8 +10,9 @@
 
 namespace kinora::cli {
 
-void add_bench_ops(CLI::App& bench, Action& action);      ///< op
-void add_bench_models(CLI::App& bench, Action& action);   ///< dit, cache, cogvideox, latte, wan, t5, autoencoder, vae
+void add_bench_ops(CLI::App& bench, Action& action);  ///< op
+void add_bench_models(CLI::App& bench,
+                      Action& action);  ///< dit, cache, parallel, layouts, cogvideox, latte, wan, t5, autoencoder, vae
 void add_bench_builtin(CLI::App& bench, Action& action);  ///< builtin
 void add_bench_comm(CLI::App& bench, Action& action);     ///< comm
 

@@ -45,4 +45,10 @@ int bench_model(const BenchModelOptions& options, MakeBenchModel make, Context& 
 /// Times a whole denoising of it, an STDiT3, without a cache and with several, call by call in turn, and prints the line.
 int bench_cache(const BenchModelOptions& options, MakeBenchModel make, Context& context);
 
+/// One call of it over the ranks of this run, by every layout in turn; prints the line on the first. Throws PeerError where
+/// bytes are not those of the formulas.
+int bench_parallel(const BenchModelOptions& options, MakeBenchModel make, Context& context);
+/// What the formulas say of 8 to 128 GPUs: a line for each number and each kind of link.
+int bench_layouts(const BenchModelOptions& options, MakeBenchModel make, Context& context);
+
 }  // namespace kinora::cli

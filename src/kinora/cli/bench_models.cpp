@@ -40,7 +40,12 @@ BenchModel dit(const Options& o, at::ScalarType dtype) {
   in.width = static_cast<double>(8 * o.latent[2]);
   const auto patches = [](int64_t size) { return (size + 1) / 2; };
   return {.line = video_line("dit", "STDiT3-XL/2", o),
-          .forward = [model, in](const Run& run) { model->forward(run, in); },
+          // As in a denoising, what the model is told changes from call to call.
+          .forward =
+              [model, in](const Run& run) {
+                if (run.step.calls > 1) in.timestep.fill_(run.step.timestep);
+                model->forward(run, in);
+              },
           .params = &model->params(),
           .flops = models::stdit3_flops(config, o.latent[0], o.latent[1], o.latent[2], o.text_tokens, o.batch),
           .product = {o.batch * o.latent[0] * patches(o.latent[1]) * patches(o.latent[2]), config.mlp_size(),
@@ -253,6 +258,23 @@ void add_bench_models(CLI::App& bench, Action& action) {
              c.add_option("--steps", o.steps, "of the denoising")->check(CLI::Range(2, 1000))->capture_default_str();
            },
        .measure = bench_cache});
+  const auto add_dit = [](CLI::App& c, Options& o) { add_latent(c, o), add_text(c, o, 300, "pairs of blocks"); };
+  add_command(bench, action,
+              {.name = "parallel",
+               .help = "one call of STDiT3-XL/2 over ranks, by every layout, and what is sent",
+               .example = "Example: kinora launch -n 2 -- kinora bench parallel --latent 8 32 32 --layers 2",
+               .make = dit,
+               .defaults = {.latent = {8, 32, 32}, .layers = 2, .text_tokens = 120},
+               .add_sizes = add_dit,
+               .measure = bench_parallel});
+  add_command(bench, action,
+              {.name = "layouts",
+               .help = "what the formulas say of STDiT3-XL/2 on 8 to 128 GPUs; nothing is measured",
+               .example = "Example: kinora bench layouts --latent 64 128 128",
+               .make = dit,
+               .defaults = {.latent = {64, 128, 128}, .layers = 28, .text_tokens = 300},
+               .add_sizes = add_dit,
+               .measure = bench_layouts});
   add_command(bench, action,
               {.name = "cogvideox",
                .help = "one call of CogVideoX-5B's transformer, and its distance from that rate",

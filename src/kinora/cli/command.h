@@ -8,6 +8,7 @@
 #include <functional>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 #include "kinora/base/json.h"
 #include "kinora/tensor/ledger.h"
@@ -21,7 +22,8 @@ struct Context {
   Ledger& ledger;          ///< counts every CPU tensor
   std::stop_token cancel;  ///< Ctrl-C
   CancelOnSignal& signals;
-  Ranks& ranks;  ///< the processes that run this command together, once it joins them
+  Ranks& ranks;                        ///< the processes that run this command together, once it joins them
+  std::vector<std::string> arguments;  ///< as they were given, behind the program's name
 };
 
 /// Returns the exit code; throws kinora errors.

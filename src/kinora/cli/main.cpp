@@ -42,14 +42,14 @@ void keep_memory() {
   ::mallopt(M_TOP_PAD, 1 << 20);
 }
 
-int run(const Action& action, Ranks& ranks) {
+int run(const Action& action, Ranks& ranks, std::vector<std::string> arguments) {
   check_libtorch();
   // Outlives every tensor: some live until the process ends.
   static Ledger* const ledger = new Ledger;
   install_counting_allocator(*ledger);
   install_bus_guard();
   CancelOnSignal signals;
-  Context context{*ledger, signals.token(), signals, ranks};
+  Context context{*ledger, signals.token(), signals, ranks, std::move(arguments)};
   try {
     const int exit_code = action(context);
     throw_if_file_was_cut();
@@ -87,10 +87,10 @@ comm::Failure current_failure() {
   }
 }
 
-int guarded(const Action& action) {
+int guarded(const Action& action, std::vector<std::string> arguments) {
   Ranks ranks;
   try {
-    return run(action, ranks);
+    return run(action, ranks, std::move(arguments));
   } catch (const std::exception&) {
     const comm::Failure failure = current_failure();
     if (ranks.speaks(failure)) complain(failure.what, failure.hint, failure.exit_code);
@@ -158,8 +158,9 @@ int main(int argc, char** argv) {
     std::cout << app.help();
     return 0;
   }
-  return guarded([&](Context& context) {
+  const auto checked = [&](Context& context) {
     refuse_empty_values(*chosen(app).second);
     return action(context);
-  });
+  };
+  return guarded(checked, {argv + 1, argv + argc});
 }

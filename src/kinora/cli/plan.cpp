@@ -119,6 +119,9 @@ void print_as_json(const video::Pipeline& pipeline, const Options& o, const Fore
               {"rows_per_call", f.rows},
               {"model_calls", f.calls},
               {"flops_per_call", f.call_flops},
+              {"ranks", f.plan.spread.ranks()},
+              {"parallel", f.plan.spread.ranks() > 1 ? Json(f.plan.spread.reason) : Json()},
+              {"sent_bytes_per_call", f.plan.spread.bytes},
               {"cache", f.plan.cache},
               {"expected",
                f.plan.expected ? Json{{"speed", f.plan.expected->speed}, {"psnr", f.plan.expected->psnr}} : Json()},
@@ -151,6 +154,7 @@ void print_as_text(const video::Pipeline& pipeline, const Options& o, const Fore
                << (f.plan.is_guided() ? ", twice for guidance), " : ", no guidance), ")
                << human_flops(f.call_flops * static_cast<double>(f.calls)) << " in all\n";
   if (f.plan.expected) line("") << expectation_of(f.plan) << "\n";
+  if (f.plan.spread.ranks() > 1) line("ranks") << f.plan.spread.reason << "\n";
   std::cout << "\n";
   const auto row = [](const std::string& name, const std::string& weights, const std::string& activations,
                       const std::string& peak) {

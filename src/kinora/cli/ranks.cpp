@@ -13,6 +13,8 @@ const char* variable(const char* name) { return std::getenv(name); }
 
 }  // namespace
 
+bool was_started_as_rank() { return comm::find_place(variable).has_value(); }
+
 comm::Communicator& Ranks::join() {
   if (world_) return world_->all();
   if (alone_) return *alone_;

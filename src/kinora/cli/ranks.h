@@ -9,11 +9,16 @@
 
 namespace kinora::cli {
 
+/// Whether mpirun, srun or the like started this process as one of several. Throws as comm::find_place.
+bool was_started_as_rank();
+
 class Ranks {
  public:
   /// All ranks with which this process was started (kinora launch, mpirun, srun); alone: itself. The first call starts
   /// MPI. Throws as comm::join.
   comm::Communicator& join();
+  /// Of those, how many are on this host; behind join().
+  int of_host() const { return world_ ? world_->ranks_of_host() : 1; }
   /// MPI's own side, for measurements; nullptr when alone.
   comm::World* world() { return world_.get(); }
 

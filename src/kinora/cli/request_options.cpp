@@ -57,6 +57,11 @@ void add_request_options(CLI::App& command, RequestOptions& options) {
   command.add_option("--speed", options.speed, "take the best cache that is that much faster, such as 2x");
   command.add_option("--cache-memory", options.cache_memory,
                      "most memory of what the cache keeps, such as 3GB (default: what it takes)");
+  command.add_option("--ranks", request.ranks, "processes of this host that make a clip together")
+      ->check(CLI::Range(1, 4096));
+  command.add_option("--parallel", request.parallel,
+                     "how its rows lie over them: auto, dsp, ulysses, ring, megatron, guidance and others "
+                     "(docs/parallel.md)");
   command.add_option("--batch", request.batch, "clips at a time (default: what fits, at most 8)");
 }
 
