@@ -50,8 +50,8 @@ void pass_around(const Tensor& k, const Tensor& v, IntArrayRef counts, Communica
   Tensor here = at::stack({k, v});
   for (int step = 0; step < n; ++step) {
     const int owner = (group.rank() - step + n) % n, next = (owner - 1 + n) % n;
-    Hop hop(group, name);
     Tensor coming;
+    Hop hop(group, name);  // gone before the buffers, whatever is thrown
     if (step + 1 < n) {
       std::vector<int64_t> sizes = here.sizes().vec();
       sizes[3] = counts[static_cast<size_t>(next)];
@@ -122,8 +122,8 @@ std::vector<Tensor> backward_now(const Tensor& grad, const Tensor& q, const Tens
   };
   const Tensor of_text = of_part(text_k.contiguous(), text_v.contiguous());
   const std::string gradients = std::string(name) + " gradients", keys_name = std::string(name) + " backward";
-  Hop hop(group, gradients);
   Tensor of_own, leaving, coming;  // gradients: of this rank's keys; sent on; under way to here
+  Hop hop(group, gradients);
   pass_around(k, v, counts, group, keys_name, [&](int owner, const Tensor& keys, const Tensor& values) {
     const Tensor here = of_part(keys, values);
     if (owner == group.rank()) {
