@@ -28,7 +28,8 @@ bool meets_other_kernels(const Subject& subject, const Arrangement& a, at::Scala
 TEST(Bits, OfDspAndUlyssesAreThoseOfOneProcess) {
   at::NoGradGuard no_grad;
   at::set_num_threads(1);
-  for (const Subject& subject : {make_larger_stdit3(), make_larger_wan()}) {
+  for (const Subject& subject :
+       {make_larger_stdit3(), make_larger_latte(), make_larger_cogvideox(), make_larger_wan()}) {
     for (const auto dtype : {at::kFloat, at::kBFloat16}) {
       const Tensor want = predict_as(subject, dtype, whole_layout());
       for (const int ranks : {2, 3, 4, 5, 8}) {

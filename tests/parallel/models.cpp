@@ -1,6 +1,8 @@
 #include "parallel/models.h"
 
 #include "kinora/base/error.h"
+#include "kinora/models/cogvideox/transformer.h"
+#include "kinora/models/latte/transformer.h"
 #include "kinora/models/open_sora/stdit3.h"
 #include "kinora/models/test_configs.h"
 #include "kinora/models/wan/transformer.h"
@@ -65,6 +67,51 @@ Subject make_larger_wan() {
   return s;
 }
 
+Subject make_larger_latte() {
+  models::latte::LatteConfig config = models::tiny_latte();
+  config.num_attention_heads = 4, config.attention_head_dim = 16, config.video_length = 8;
+  config.out_channels = config.in_channels;
+  const auto model = std::make_shared<models::latte::LatteTransformer>(config);
+  const Tensor text = normal({2, 6, config.caption_channels}, 4);
+  Subject s{.name = "Latte",
+            .params = &model->params(),
+            .values = drawn_weights(model->params(), 100),
+            .latents = normal({2, 3, 8, 16, 16}, 3),
+            .facts = {.name = "Latte", .width = 64, .heads = 4, .along_frames = 2, .along_rows = 2, .outputs = 12},
+            .extent = {.frames = 8, .rows = 64}};
+  s.predict = [model, text](const Run& run, const Tensor& latents, double timestep) {
+    models::latte::LatteTransformer::Inputs in;
+    in.hidden_states = latents, in.encoder_hidden_states = text.to(latents.scalar_type());
+    in.timestep = at::full({latents.size(0)}, timestep, at::kDouble);
+    return model->forward(run, in);
+  };
+  return s;
+}
+
+Subject make_larger_cogvideox() {
+  models::cogvideox::CogVideoXConfig config = models::tiny_cogvideox();
+  config.num_attention_heads = 4, config.out_channels = config.in_channels;
+  config.use_rotary_positional_embeddings = true;
+  const auto model = std::make_shared<models::cogvideox::CogVideoXTransformer>(config);
+  const Tensor text = normal({2, config.max_text_seq_length, config.text_embed_dim}, 4);
+  const auto rotary = models::cogvideox::rotary_positions(config, 8, 16, 16);
+  Subject s{.name = "CogVideoX",
+            .params = &model->params(),
+            .values = drawn_weights(model->params(), 100),
+            .latents = normal({2, 8, 3, 16, 16}, 3),
+            .facts = {.name = "CogVideoX", .width = 64, .heads = 4, .along_all = 2, .outputs = 12},
+            .extent = {.frames = 8, .rows = 64},
+            .text_rows = config.max_text_seq_length};
+  s.predict = [model, text, rotary](const Run& run, const Tensor& latents, double timestep) {
+    models::cogvideox::CogVideoXTransformer::Inputs in;
+    in.hidden_states = latents, in.encoder_hidden_states = text.to(latents.scalar_type());
+    in.timestep = at::full({latents.size(0)}, timestep, at::kDouble);
+    in.rotary = rotary;
+    return model->forward(run, in);
+  };
+  return s;
+}
+
 std::vector<Arrangement> arrangements(const Subject& subject, int ranks) {
   std::vector<Arrangement> all;
   for (const parallel::LayoutKind& kind : parallel::layouts()) {
@@ -90,14 +137,15 @@ std::string name_of(const Subject& subject, const Arrangement& a) {
 }
 
 void on_ranks(const Subject& subject, const Arrangement& arrangement, const std::function<void(Place&)>& f) {
-  comm::run_ranks(arrangement.ranks * arrangement.branches, [&](comm::Communicator& world) {
+  const auto one = [&](comm::Communicator& world) {
     comm::Traffic traffic;
     comm::Counted counted(world, traffic);
     parallel::MadeLayout made = make_layout(arrangement, subject.facts, subject.extent, counted);
     traffic.clear();
     Place place{.rank = world.rank(), .layout = made.layout(), .across = made.across(), .traffic = traffic};
     f(place);
-  });
+  };
+  comm::run_ranks(arrangement.ranks * arrangement.branches, one, {.check = comm::Check::first});
 }
 
 parallel::CallShape shape_of(const Subject& subject, int64_t element_bytes) {

@@ -21,6 +21,8 @@ std::vector<Subject> subjects();
 /// 8 frames of 64 rows, 64 wide, 4 heads: products of hundreds of rows.
 Subject make_larger_stdit3();
 Subject make_larger_wan();
+Subject make_larger_latte();
+Subject make_larger_cogvideox();
 /// 4 frames of 16 rows, 4 heads: 2 and 4 ranks divide all.
 Subject make_even_stdit3();
 

@@ -25,8 +25,8 @@ struct Dealt {
 /// Adds up what one rank sends; an exchange over a group of one is none.
 class Count {
  public:
-  Count(Ledger& ledger, const Work& work, int64_t element_bytes)
-      : ledger_(ledger), work_(work), element_bytes_(element_bytes) {}
+  Count(Ledger& ledger, const Performed& performed, int64_t element_bytes)
+      : ledger_(ledger), performed_(performed), element_bytes_(element_bytes) {}
 
   /// A switch that cuts `cut` and joins `join`; each pair of theirs is `size` numbers.
   void switched(const std::string& name, const Dealt& cut, const Dealt& join, int64_t size) {
@@ -60,7 +60,7 @@ class Count {
     }
     const int64_t wide = std::max<int64_t>(4, element_bytes_);
     put(name, hops, numbers * element_bytes_);
-    if (!work_.is_training) return;
+    if (!performed_.is_training) return;
     put(name + " backward", hops, numbers * element_bytes_);
     put(name + " gradients", gradient_hops, 2 * rows.others() * size * wide);
   }
@@ -69,11 +69,11 @@ class Count {
  private:
   void add(const std::string& name, int64_t forward, int64_t backward) {
     put(name, 1, forward * element_bytes_);
-    if (work_.is_training) put(name + " backward", 1, backward * element_bytes_);
+    if (performed_.is_training) put(name + " backward", 1, backward * element_bytes_);
   }
   void backward_of_text(const std::string& name, int64_t numbers) {
-    if (!work_.is_training) return;
-    const int64_t all = std::exchange(times_, std::max<int64_t>(0, work_.attentions - work_.calls));
+    if (!performed_.is_training) return;
+    const int64_t all = std::exchange(times_, std::max<int64_t>(0, performed_.attentions - performed_.calls));
     put(name + " backward", 1, numbers * element_bytes_);
     times_ = all;
   }
@@ -85,7 +85,7 @@ class Count {
   }
 
   Ledger& ledger_;
-  const Work& work_;
+  const Performed& performed_;
   int64_t element_bytes_, times_ = 1;
 };
 
@@ -132,13 +132,13 @@ int64_t exchanging_attentions(const ModelFacts& facts, Axis home) {
 }
 
 Ledger expected_bytes(const Arrangement& a, const ModelFacts& facts, const CallShape& call, int rank,
-                      const Work& work) {
+                      const Performed& performed) {
   Ledger ledger;
   if (a.ranks == 1) return ledger;
-  Count count(ledger, work, call.element_bytes);
-  count.times(work.attentions);
+  Count count(ledger, performed, call.element_bytes);
+  count.times(performed.attentions);
   count_attention(count, a, facts, call, rank);
-  count.times(work.calls);
+  count.times(performed.calls);
   count.gathered(exchange_name::kWhole, Dealt(call.extent.of(a.home), a.ranks, rank),
                  call.batch * call.extent.of(other(a.home)) * facts.outputs);
   return ledger;

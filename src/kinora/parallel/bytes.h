@@ -24,7 +24,7 @@ namespace kinora::parallel {
 using Ledger = std::map<std::string, comm::Sent>;
 
 /// What is to be counted: attentions along the home axis (or along all rows) that were computed, and model calls.
-struct Work {
+struct Performed {
   int64_t attentions = 0;
   int64_t calls = 0;
   bool is_training = false;  ///< with the backward of each
@@ -32,7 +32,7 @@ struct Work {
 
 /// What rank `rank` of the arrangement's sequence sends. Sums of cache decisions are not in it.
 Ledger expected_bytes(const Arrangement& arrangement, const ModelFacts& facts, const CallShape& call, int rank,
-                      const Work& work);
+                      const Performed& performed);
 
 /// What a ledger has counted, by name.
 Ledger by_name(const comm::Traffic& traffic);

@@ -32,8 +32,8 @@ Request cogvideox(int ranks) {
 double all_ranks(const Request& r, const Arrangement& a) {
   double bytes = 0;
   for (int rank = 0; rank < a.ranks; ++rank) {
-    const Work work{.attentions = exchanging_attentions(r.facts, a.home)};
-    bytes += static_cast<double>(total(expected_bytes(a, r.facts, r.call, rank, work)).bytes);
+    const Performed performed{.attentions = exchanging_attentions(r.facts, a.home)};
+    bytes += static_cast<double>(total(expected_bytes(a, r.facts, r.call, rank, performed)).bytes);
   }
   return bytes;
 }
@@ -70,13 +70,14 @@ TEST(Bytes, ComeToThePublishedFiguresOfDsp) {
 TEST(Bytes, OfDspAreHalfOfUlyssesInBlocksAndLittleMoreInAll) {
   Request r = open_sora(8);
   r.call.extent = {.frames = 16, .rows = 1600};
-  const Work call{.attentions = 28, .calls = 1};
-  const auto of = [&](const char* layout, const Work& work) {
-    return expected_bytes({.layout = layout, .ranks = 8}, r.facts, r.call, 3, work);
+  const Performed call{.attentions = 28, .calls = 1};
+  const auto of = [&](const char* layout, const Performed& performed) {
+    return expected_bytes({.layout = layout, .ranks = 8}, r.facts, r.call, 3, performed);
   };
   EXPECT_EQ(2 * total_in_blocks(of("dsp", call)).bytes, total_in_blocks(of("ulysses", call)).bytes);
-  const auto share = [&](const Work& work) {
-    return static_cast<double>(total(of("dsp", work)).bytes) / static_cast<double>(total(of("ulysses", call)).bytes);
+  const auto share = [&](const Performed& performed) {
+    return static_cast<double>(total(of("dsp", performed)).bytes) /
+           static_cast<double>(total(of("ulysses", call)).bytes);
   };
   EXPECT_LE(share(call), 0.51);
   EXPECT_GT(share(call), 0.5);
