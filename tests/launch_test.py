@@ -121,6 +121,31 @@ class Launch(unittest.TestCase):
             ssh.chmod(0o755)
             self.assertLess(self.refused(69, "--hosts", "hosts", "--", "true", env=path, says=says), 20)
 
+    def test_an_error_that_several_ranks_tell_is_shown_once(self):
+        done = self.launch("--", "sh", "-c", "echo kinora: no disk >&2; echo '  buy one' >&2; echo working on >&2; exit 69", ranks=3, code=69)
+        self.assertEqual(done.stderr.count("kinora: no disk"), 1, done.stderr)
+        self.assertEqual(done.stderr.count("  buy one"), 1, done.stderr)
+
+    def test_ranks_of_other_hosts_run_and_end_as_those_of_this_one(self):
+        """Hosts are name spaces of this one where that is allowed, and otherwise only names."""
+        apart = subprocess.run(["unshare", "-m", "-u", "true"], capture_output=True).returncode == 0
+        enter = 'unshare -m -u --propagation private bash -c "hostname $host; mount -t tmpfs tmpfs /dev/shm; $*"'
+        ssh = self.work / "ssh"
+        ssh.write_text("#!/bin/bash\nwhile [[ $1 == -* ]]; do [[ $1 == -o ]] && shift; shift; done\nhost=$1; shift\nexec " +
+                       (enter if apart else 'bash -c "$*"') + "\n")
+        ssh.chmod(0o755)
+        (self.work / "hosts").write_text("node1 slots=1\nnode2 slots=2\n")
+        far = ["--hosts", "hosts", "--deadline", "3", "--", STEPS]
+        env = {"PATH": f"{self.work}:{os.environ['PATH']}"}
+        alone = subprocess.run([STEPS], capture_output=True, text=True, timeout=60)
+        self.assertEqual(self.launch(*far, ranks=3, env=env).stdout, alone.stdout)
+        for fault, code, says in (("throw", 65, "file is damaged"), ("stop", 75, "nothing from rank 1 within 3 s"), ("name", 76, "ranks disagree"),
+                                  ("config", 76, "ranks differ in the configuration")):
+            done = self.launch(*far, "--fault", fault, ranks=3, env=env, code=code)
+            told = [line for line in done.stderr.splitlines() if "kinora: " in line]
+            self.assertEqual(len(told), 1, done.stderr)
+            self.assertIn(says, told[0])
+
     def test_one_rank_cannot_be_measured(self):
         done = subprocess.run([PROGRAM, "bench", "comm"], capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 2, done.stderr)

@@ -52,10 +52,19 @@ void RankOutput::take(int stream, int rank, std::string_view text) {
       line += c;
       continue;
     }
-    if (!passes_at_once(stream, rank) && (rank == 0 || !line.empty())) show(stream, rank, line, "\n");
+    const bool is_told = stream == 1 && is_told_by_another(rank, line);
+    if (!is_told && !passes_at_once(stream, rank) && (rank == 0 || !line.empty())) show(stream, rank, line, "\n");
     if (stream == 1 && !line.empty()) remember(rank, line);
     line.clear();
   }
+}
+
+/// Ranks of one host settle who speaks; the first of another host has nobody to ask.
+bool RankOutput::is_told_by_another(int rank, const std::string& line) {
+  if (line.starts_with("kinora: ") && speaker_ < 0) speaker_ = rank;
+  const bool is_error = line.starts_with("kinora: ") || (line.starts_with("  ") && rank == repeating_);  // and its hint
+  repeating_ = is_error && rank != speaker_ ? rank : -1;
+  return repeating_ == rank;
 }
 
 /// Rank 0's progress on a terminal has no line ends.
@@ -67,7 +76,6 @@ void RankOutput::show(int stream, int rank, const std::string& line, const char*
 }
 
 void RankOutput::remember(int rank, const std::string& line) {
-  has_spoken_ = has_spoken_ || line.starts_with("kinora: ");
   last_rank_ = rank;
   auto& lines = last_[rank];
   lines.push_back(printable(line, 200));

@@ -23,7 +23,7 @@ class RankOutput {
 
   const std::string& mpirun_words() const { return mpirun_words_; }
   /// Whether a rank has told what is wrong, as this program does.
-  bool has_spoken() const { return has_spoken_; }
+  bool has_spoken() const { return speaker_ >= 0; }
   /// Our standard output takes no more.
   bool is_broken() const { return is_broken_; }
   /// Of this rank, or where nobody knows which (-1) of the one that wrote last. Empty when there are none.
@@ -31,6 +31,7 @@ class RankOutput {
 
  private:
   void take(int stream, int rank, std::string_view text);
+  bool is_told_by_another(int rank, const std::string& line);
   bool passes_at_once(int stream, int rank) const;
   void show(int stream, int rank, const std::string& line, const char* end);
   void remember(int rank, const std::string& line);
@@ -41,9 +42,9 @@ class RankOutput {
   std::array<comm::TaggedOutput, 2> tagged_;
   std::map<std::pair<int, int>, std::string> open_;  // by stream and rank
   std::map<int, std::deque<std::string>> last_;
-  int last_rank_ = -1;
+  int last_rank_ = -1, speaker_ = -1, repeating_ = -1;
   std::string mpirun_words_;
-  bool is_line_open_ = false, has_spoken_ = false, is_broken_ = false;
+  bool is_line_open_ = false, is_broken_ = false;
 };
 
 }  // namespace kinora::cli
