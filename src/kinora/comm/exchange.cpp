@@ -1,5 +1,8 @@
 #include "kinora/comm/exchange.h"
 
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
 #include <map>
 #include <utility>
 

@@ -1,5 +1,7 @@
 #include "kinora/comm/single.h"
 
+#include <ATen/core/grad_mode.h>
+
 #include "kinora/comm/check.h"
 
 namespace kinora::comm {

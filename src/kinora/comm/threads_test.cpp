@@ -1,5 +1,6 @@
 #include "kinora/comm/threads.h"
 
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
 #include <thread>
