@@ -92,7 +92,25 @@ double temporal_peak(const VideoVaeConfig& vae, const Latents& z, int64_t frames
 /// Values alive for each row and channel of a block at its widest, measured with the ledger at STDiT3-XL/2's width: the
 /// MLP holds its input and sum, the norm and the hidden layer before and after the activation; attention along time its
 /// input and norm, queries, keys and values as the linear layer left them and once more in order, and the result.
-double block_peak(const models::STDiT3Config& c) { return std::max(5.0 + 2.0 * c.mlp_ratio, 9.0); }
+double block_peak(const models::STDiT3Config& c, double exchanged) {
+  return std::max(5.0 + 2.0 * c.mlp_ratio, 9.0 + exchanged);
+}
+
+/// Of the denoiser's rows those that one rank has at most, as a share of all, and what an attention exchanges for each
+/// of them, sent and received: DSP its input or result, Ulysses queries, keys and values, a ring keys and values and
+/// the next ones. Megatron's gathers the rows of all.
+struct OfARank {
+  double rows = 1, branches = 1, exchanged = 0;
+};
+OfARank of_a_rank(const Spread& spread) {
+  const parallel::Arrangement& a = spread.arrangement;
+  OfARank of{.branches = 1.0 / a.branches};
+  if (a.ranks == 1) return of;
+  const int64_t whole = spread.extent.of(a.home);
+  of.rows = static_cast<double>(ceil_div(whole, a.ranks)) / static_cast<double>(whole);
+  of.exchanged = a.layout == "megatron" ? 2.0 / of.rows : a.layout.starts_with("dsp") ? 4 : 6;
+  return of;
+}
 
 uint64_t bytes_of(double elements, uint64_t element_bytes) {
   return static_cast<uint64_t>(elements * static_cast<double>(element_bytes));
@@ -166,12 +184,13 @@ uint64_t MemoryEstimate::one_by_one() const { return output + std::max({text_pea
 MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
   const Latents z = latents_of(sizes.vae, plan);
   const auto& model = sizes.transformer;
-  const auto batch = static_cast<double>(plan.batch), branches = plan.is_guided() ? 2.0 : 1.0;
+  const OfARank of = of_a_rank(plan.spread);
+  const auto batch = static_cast<double>(plan.batch), branches = (plan.is_guided() ? 2.0 : 1.0) * of.branches;
   const auto width = static_cast<double>(model.hidden_size);
   const double patches =
       static_cast<double>(ceil_div(z.height, model.patch_size[1]) * ceil_div(z.width, model.patch_size[2]));
   const int64_t frames = ceil_div(z.frames, model.patch_size[0]);
-  const double rows = batch * branches * static_cast<double>(frames) * patches;
+  const double rows = batch * branches * static_cast<double>(frames) * patches * of.rows;
   const auto tokens = static_cast<double>(model.model_max_length);
   // Current latents, and those of every branch in float32 and in the model's dtype.
   const double latents = 4.0 * (1.0 + 2.0 * branches) * batch * static_cast<double>(z.elements(model.in_channels));
@@ -180,7 +199,7 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
   const double captions = batch * branches * tokens * width * (1.0 + 4.0 * static_cast<double>(model.depth));
   e.caches = static_cast<uint64_t>(rows) * static_cast<uint64_t>(plan.kept_row_bytes);
   if (plan.cache_memory > 0) e.caches = std::min(e.caches, plan.cache_memory);
-  e.denoise = bytes_of(rows * width * block_peak(model) + captions, sizes.element_bytes) +
+  e.denoise = bytes_of(rows * width * block_peak(model, of.exchanged) + captions, sizes.element_bytes) +
               static_cast<uint64_t>(latents) + e.caches;
 
   const int64_t chunk =

@@ -117,6 +117,18 @@ TEST_F(SpreadTest, EveryWayToMakeAClipWorksOnRanks) {
   expect_same_clip(by_ranks(2, join)[0], by_one(join)[0], false);
 }
 
+TEST_F(SpreadTest, ARankOfTwoTakesHalfOfTheActivations) {
+  Request request = red_ball("dsp");
+  request.num_frames = 12, request.height = 256, request.width = 256;
+  const Pipeline pipeline = load(nullptr);
+  const auto denoise = [&](int ranks) {
+    request.ranks = ranks;
+    return static_cast<double>(estimate_memory(pipeline.sizes(), pipeline.plan(request)).denoise);
+  };
+  EXPECT_NEAR(denoise(2) / denoise(1), 0.5, 0.1);
+  EXPECT_LT(denoise(3), denoise(2));
+}
+
 TEST_F(SpreadTest, RanksDrawOneSeed) {
   Request request = red_ball();
   request.seed.reset();
