@@ -35,6 +35,7 @@ class Skipping : public comm::Communicator {
     return std::make_unique<Done>();
   }
   void barrier(std::string_view) override {}
+  void rendezvous(std::string_view) override {}
   std::unique_ptr<comm::Communicator> split(int colour, int key) override {
     return std::make_unique<Skipping>(of_->split(colour, key));
   }

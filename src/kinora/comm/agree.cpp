@@ -22,25 +22,30 @@ std::string shown(std::string_view text, std::string_view other) {
 
 }  // namespace
 
-void agree(Communicator& group, std::string_view what, std::string_view text) {
+std::vector<std::string> gather_texts(Communicator& group, std::string_view mine, std::string_view name) {
   const std::vector<int64_t> one(static_cast<size_t>(group.size()), 1);
   const Tensor sizes = at::empty({group.size()}, at::kLong);
-  group.all_gather(sizes, at::full({1}, static_cast<int64_t>(text.size()), at::kLong), one, "agree")->wait();
+  group.all_gather(sizes, at::full({1}, static_cast<int64_t>(mine.size()), at::kLong), one, name)->wait();
   const std::vector<int64_t> counts(sizes.const_data_ptr<int64_t>(), sizes.const_data_ptr<int64_t>() + group.size());
-  const Tensor mine = at::empty({static_cast<int64_t>(text.size())}, at::kByte),
+  const Tensor own = at::empty({static_cast<int64_t>(mine.size())}, at::kByte),
                all = at::empty({sum(counts)}, at::kByte);
-  std::memcpy(mine.data_ptr(), text.data(), text.size());
-  group.all_gather(all, mine, counts, "agree")->wait();
+  std::memcpy(own.data_ptr(), mine.data(), mine.size());
+  group.all_gather(all, own, counts, name)->wait();
+  std::vector<std::string> texts;
+  const char* next = static_cast<const char*>(all.const_data_ptr());
+  for (const int64_t count : counts) {
+    texts.emplace_back(next, static_cast<size_t>(count));
+    next += count;
+  }
+  return texts;
+}
 
-  const auto begins = offsets(counts);
-  const auto of = [&](int rank) {
-    const auto r = static_cast<size_t>(rank);
-    return std::string_view(static_cast<const char*>(all.const_data_ptr()) + begins[r], static_cast<size_t>(counts[r]));
-  };
-  for (int r = 1; r < group.size(); ++r) {
-    if (of(r) == of(0)) continue;
-    throw PeerError(concat("ranks differ in ", what, ": rank 0 has ", shown(of(0), of(r)), ", rank ", r, " has ",
-                           shown(of(r), of(0))),
+void agree(Communicator& group, std::string_view what, std::string_view text) {
+  const std::vector<std::string> texts = gather_texts(group, text, "agree");
+  for (size_t r = 1; r < texts.size(); ++r) {
+    if (texts[r] == texts[0]) continue;
+    throw PeerError(concat("ranks differ in ", what, ": rank 0 has ", shown(texts[0], texts[r]), ", rank ", r, " has ",
+                           shown(texts[r], texts[0])),
                     "start all ranks with the same program, files and options");
   }
 }

@@ -29,6 +29,13 @@ TEST(Agree, EqualTextsPassAndDifferentOnesAreShownOnEveryRank) {
   agree(*single(), "alone", "x");
 }
 
+TEST(Agree, TextsOfAllRanksComeInOrder) {
+  run_ranks(3, [](Communicator& g) {
+    const std::string mine = g.rank() == 1 ? "" : std::string(static_cast<size_t>(g.rank()) + 1, 'a');
+    EXPECT_EQ(gather_texts(g, mine, "texts"), (std::vector<std::string>{"a", "", "aaa"}));
+  });
+}
+
 TEST(Agree, OneRankIsEnoughForAny) {
   for (int who = -1; who < 3; ++who)
     run_ranks(3, [who](Communicator& g) { EXPECT_EQ(any(g, g.rank() == who, "any"), who >= 0); });

@@ -50,6 +50,8 @@ class Communicator {
   virtual std::unique_ptr<Work> send(const Tensor& values, int to, std::string_view name) = 0;
   virtual std::unique_ptr<Work> recv(Tensor values, int from, std::string_view name) = 0;
   virtual void barrier(std::string_view name) = 0;
+  /// A barrier without a deadline, for ranks that work apart for as long as that takes; one that has gone is noticed.
+  virtual void rendezvous(std::string_view name) = 0;
 
   /// The ranks that gave the same colour, as a group of their own, ordered by key and then by rank. Collective.
   virtual std::unique_ptr<Communicator> split(int colour, int key) = 0;

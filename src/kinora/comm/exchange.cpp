@@ -112,20 +112,27 @@ class Group final : public Communicator {
     return message(values, from, me_, name);
   }
 
-  void barrier(std::string_view name) override {
-    const Tensor tokens = at::zeros({2 * size()}, at::kByte);
-    Call call = made(Operation::barrier, tokens);
-    begin(call, name, {}, {}, {tokens}, [this, tokens](Flight& f) {
-      each_other([&](int peer) {
-        engine_->receive(f, bytes_of(tokens, peer, 1), peer);
-        engine_->send(f, bytes_of(tokens, size() + peer, 1), peer);
-      });
-    })->wait();
-  }
+  void barrier(std::string_view name) override { meet(name, false); }
+  void rendezvous(std::string_view name) override { meet(name, true); }
 
   std::unique_ptr<Communicator> split(int colour, int key) override;
 
  private:
+  void meet(std::string_view name, bool is_patient) {
+    const Tensor tokens = at::zeros({2 * size()}, at::kByte);
+    Call call = made(Operation::barrier, tokens);
+    begin(
+        call, name, {}, {}, {tokens},
+        [this, tokens](Flight& f) {
+          each_other([&](int peer) {
+            engine_->receive(f, bytes_of(tokens, peer, 1), peer);
+            engine_->send(f, bytes_of(tokens, size() + peer, 1), peer);
+          });
+        },
+        is_patient)
+        ->wait();
+  }
+
   /// A flat buffer and how much of it belongs to which rank.
   struct Parts {
     Tensor buffer;
@@ -167,16 +174,18 @@ class Group final : public Communicator {
   }
 
   std::unique_ptr<Work> begin(Call call, std::string_view name, Counts counts, Counts from, std::vector<Tensor> buffers,
-                              std::function<void(Flight&)> first) {
+                              std::function<void(Flight&)> first, bool is_patient = false) {
     call.sequence = sequence_++;
     seal(call, name, counts, from);
-    return fly(call, std::move(buffers), compares(call, name, counts) ? compared(std::move(first)) : std::move(first));
+    return fly(call, std::move(buffers), compares(call, name, counts) ? compared(std::move(first)) : std::move(first),
+               is_patient);
   }
 
-  std::unique_ptr<Work> fly(const Call& call, std::vector<Tensor> buffers, std::function<void(Flight&)> first) {
+  std::unique_ptr<Work> fly(const Call& call, std::vector<Tensor> buffers, std::function<void(Flight&)> first,
+                            bool is_patient = false) {
     auto flight = std::make_shared<Flight>();
     flight->call = call, flight->members = members_, flight->me = me_;
-    flight->buffers = std::move(buffers), flight->next = std::move(first);
+    flight->buffers = std::move(buffers), flight->next = std::move(first), flight->is_patient = is_patient;
     engine_->start(flight);
     return std::make_unique<Pending>(engine_, std::move(flight));
   }

@@ -140,7 +140,8 @@ void Engine::wait(Flight& flight) {
       if (flight.is_done) return;
       if (!patience.is_time_to_look()) continue;
       look_for_trouble(flight, patience.waited_s());
-      if (patience.waited_s() * 1000 >= static_cast<double>(options_.deadline.count())) give_up(flight);
+      if (!flight.is_patient && patience.waited_s() * 1000 >= static_cast<double>(options_.deadline.count()))
+        give_up(flight);
     }
   } catch (...) {
     failure_ = std::current_exception();

@@ -25,6 +25,7 @@ struct Flight {
   std::function<void(Flight&)> next;
   std::vector<Tensor> buffers;  ///< held until the end, or for good where an exchange never ended
   std::vector<Call> theirs;     ///< Check: what the others said
+  bool is_patient = false;      ///< without a deadline
   bool is_done = false;
 };
 

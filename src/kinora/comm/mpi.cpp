@@ -29,7 +29,7 @@ using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
 constexpr int kCancelled = 130;
-constexpr milliseconds kOthersFirst{600}, kRankZeroFirst{300};
+constexpr milliseconds kRankZeroFirst{300};
 constexpr milliseconds kUntilKilled{3000};  // by the rank that failed first
 
 /// What ranks know of each other before there is a board. Plain bytes.
@@ -187,7 +187,9 @@ class MpiWorld final : public World {
     if (failure.exit_code != kCancelled) board_->leave(Presence::failed);
     const bool may_follow = failure.exit_code == PeerError("").exit_code() ||
                             failure.exit_code == DeadlineError("").exit_code() || failure.exit_code == kCancelled;
-    const auto patience = !may_follow ? milliseconds(0) : board_->rank() == 0 ? kRankZeroFirst : kOthersFirst;
+    // What was asked for wrongly is wrong on all ranks: rank 0 says it.
+    const auto behind_zero = board_->rank() == 0 ? milliseconds(0) : kRankZeroFirst;
+    const auto patience = may_follow ? kRankZeroFirst + behind_zero : behind_zero;
     for (const auto begin = Clock::now(); Clock::now() - begin < patience && !board_->speech_is_claimed();)
       std::this_thread::sleep_for(milliseconds(5));
     return board_->claim_speech();

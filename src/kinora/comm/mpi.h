@@ -31,8 +31,8 @@ class World {
 
   /// Waits for all ranks and ends MPI. Throws as collectives do.
   virtual void finish() = 0;
-  /// Whether this rank is the one that tells the user: the first of its host that asks. One whose error may come from
-  /// another rank (PeerError, DeadlineError) lets that rank, and then rank 0, go first.
+  /// Whether this rank is the one that tells the user: the first of its host that asks. Others let rank 0 go first, and
+  /// one whose error may come from another rank (PeerError, DeadlineError) that rank.
   virtual bool speaks(const Failure& failure) = 0;
   /// Leaves a record in the folder KINORA_RECORDS, if there is one: the error and the last 64 collectives. Then ends
   /// all ranks with this exit code, or is ended by the rank that failed first.

@@ -47,6 +47,7 @@ class Single final : public Communicator {
     return std::make_unique<Done>();
   }
   void barrier(std::string_view) override {}
+  void rendezvous(std::string_view) override {}
   std::unique_ptr<Communicator> split(int, int) override { return single(); }
 
  private:

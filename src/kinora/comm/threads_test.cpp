@@ -117,6 +117,21 @@ TEST(Threads, ARankThatDoesNotComeIsNamedWhenTimeIsUp) {
       {.deadline = 200ms});
 }
 
+TEST(Threads, ARendezvousWaitsBeyondTheDeadlineButNotForTheDead) {
+  run_ranks(3,
+            [](Communicator& g) {
+              if (g.rank() == 1) std::this_thread::sleep_for(600ms);
+              g.rendezvous("all done");
+            },
+            {.deadline = 200ms});
+  expect_error<DataError>(3,
+                          [](Communicator& g) {
+                            if (g.rank() == 1) throw DataError("the file is damaged");
+                            g.rendezvous("all done");
+                          },
+                          {"the file is damaged"}, {.deadline = 200ms});
+}
+
 TEST(Threads, AfterAFailureARankDoesNotGoOn) {
   run_ranks(2, [](Communicator& g) {
     if (g.rank() == 1) return;

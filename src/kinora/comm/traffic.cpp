@@ -107,6 +107,14 @@ void Counted::barrier(std::string_view name) {
   traffic_->add(name, "barrier", 0);
 }
 
+void Counted::rendezvous(std::string_view name) {
+  {
+    const Stopwatch watch(*traffic_);
+    inner_->rendezvous(name);
+  }
+  traffic_->add(name, "rendezvous", 0);
+}
+
 std::unique_ptr<Communicator> Counted::split(int colour, int key) {
   auto group = std::make_unique<Counted>(inner_->split(colour, key), *traffic_);
   traffic_->add("split", "split", 0);

@@ -58,6 +58,7 @@ class Counted final : public Communicator {
   std::unique_ptr<Work> send(const Tensor& values, int to, std::string_view name) override;
   std::unique_ptr<Work> recv(Tensor values, int from, std::string_view name) override;
   void barrier(std::string_view name) override;
+  void rendezvous(std::string_view name) override;
   std::unique_ptr<Communicator> split(int colour, int key) override;
 
  private:
