@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
+#include <ctime>
 
 #include "kinora/world/full_world.h"
 #include "kinora/world/paint.h"
@@ -229,12 +229,12 @@ TEST(Judge, AClipIsReadWithinSixtyMilliseconds) {
   std::vector<media::Frames> clips;
   for (uint64_t seed = 0; seed < 30; ++seed) clips.push_back(render(config, draw(config, seed, Split::any)));
   judge(config, clips[0]);  // the templates are made at the first use
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // of this process, whatever else the machine does
   for (const auto& clip : clips) judge(config, clip);
-  const double ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() / 30;
+  const double ms = 1000.0 * static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC / 30;
   RecordProperty("ms_per_clip", std::to_string(ms));
 #ifdef NDEBUG
-  EXPECT_LT(ms, 180.0);  // 60 ms on an idle core; a busy machine gets three times as much
+  EXPECT_LT(ms, 180.0);  // 60 ms on an idle core; caches that others fill cost some more
 #endif
 }
 
