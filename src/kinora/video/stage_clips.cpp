@@ -275,6 +275,7 @@ void encode_ends(const Work& work, int64_t pass, const std::vector<Tensor>& late
 
 void decode(const Work& work, int64_t index, Clip& clip, int64_t& done) {
   const Plan& plan = work.plan;
+  work.parts.loaded(work.parts.vae_part, work.hooks);
   Sink sink(work, index, clip, done);
   const bool is_first = work.parts.ranks.rank() == 0;
   if (plan.before && is_first) sink.add_file(*plan.before);
