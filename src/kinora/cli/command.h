@@ -37,6 +37,7 @@ void add_train(CLI::App& app, Action& action);
 void add_bench(CLI::App& app, Action& action);
 void add_eval(CLI::App& app, Action& action);
 void add_calibrate(CLI::App& app, Action& action);
+void add_batch(CLI::App& app, Action& action);
 void add_plan(CLI::App& app, Action& action);
 void add_plot(CLI::App& app, Action& action);
 void add_doctor(CLI::App& app, Action& action);

@@ -220,16 +220,6 @@ int generate(GenerateOptions& o, Context& context) {
   return 0;
 }
 
-/// One process, or as many as were asked for: started here, or by kinora launch, mpirun or srun.
-int run(GenerateOptions& o, Context& context) {
-  const int ranks = o.request.request.ranks;
-  if (ranks > 1 && !was_started_as_rank()) return launch_self(ranks, context.arguments, context);
-  const comm::Communicator& all = context.ranks.join();
-  if (ranks > 0 && ranks != all.size())
-    throw UsageError(concat("--ranks ", ranks, " on ", all.size(), " ranks that run already"), "leave --ranks out");
-  return all.rank() == 0 ? generate(o, context) : take_part(o, context);
-}
-
 }  // namespace
 
 void add_generate(CLI::App& app, Action& action) {
@@ -239,7 +229,13 @@ void add_generate(CLI::App& app, Action& action) {
       "Example: kinora generate \"a blue square moves up on grass\" --seed 7 --output square.mp4\n"
       "         kinora generate \"a blue square moves up on grass\" --extend square.mp4 --output longer.mp4");
   add_generate_options(*c, *o);
-  c->callback([o, &action] { action = [o](Context& context) { return run(*o, context); }; });
+  c->callback([o, &action] {
+    action = [o](Context& context) {
+      return on_ranks(o->request.request.ranks, context, [&](comm::Communicator& all) {
+        return all.rank() == 0 ? generate(*o, context) : take_part(*o, context);
+      });
+    };
+  });
 }
 
 }  // namespace kinora::cli

@@ -21,6 +21,7 @@
 #include "kinora/base/utf8.h"
 #include "kinora/cli/mpirun.h"
 #include "kinora/cli/rank_output.h"
+#include "kinora/cli/ranks.h"
 #include "kinora/cli/signals.h"
 #include "kinora/comm/launcher.h"
 #include "kinora/comm/place.h"
@@ -215,6 +216,14 @@ int launch_self(int64_t ranks, const std::vector<std::string>& arguments, Contex
   LaunchRequest request{.ranks = ranks, .command = {"kinora"}};
   request.command.insert(request.command.end(), arguments.begin(), arguments.end());
   return launch(request, context);
+}
+
+int on_ranks(int64_t ranks, Context& context, const std::function<int(comm::Communicator&)>& work) {
+  if (ranks > 1 && !was_started_as_rank()) return launch_self(ranks, context.arguments, context);
+  comm::Communicator& all = context.ranks.join();
+  if (ranks > 0 && ranks != all.size())
+    throw UsageError(concat("--ranks ", ranks, " on ", all.size(), " ranks that run already"), "leave --ranks out");
+  return work(all);
 }
 
 void add_launch(CLI::App& app, Action& action) {

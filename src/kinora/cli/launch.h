@@ -1,11 +1,13 @@
 // Starting ranks and waiting for them: what they write, how they end, and that nothing of them stays.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "kinora/cli/command.h"
+#include "kinora/comm/communicator.h"
 
 namespace kinora::cli {
 
@@ -26,5 +28,9 @@ int launch(const LaunchRequest& request, Context& context);
 
 /// This program with these arguments on so many ranks of this host: the short form of a command's --ranks.
 int launch_self(int64_t ranks, const std::vector<std::string>& arguments, Context& context);
+
+/// What a command with --ranks does: in a process that was started alone it starts itself `ranks` times; else it joins
+/// the ranks that run already and calls `work` on each. 0: as many as there are. Throws UsageError where others run.
+int on_ranks(int64_t ranks, Context& context, const std::function<int(comm::Communicator&)>& work);
 
 }  // namespace kinora::cli

@@ -131,6 +131,7 @@ int main(int argc, char** argv) {
   app.failure_message(CLI::FailureMessage::simple);
   Action action;
   add_generate(app, action);
+  add_batch(app, action);
   add_plan(app, action);
   add_calibrate(app, action);
   add_eval(app, action);
