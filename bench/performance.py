@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the tables of docs/performance.md (and of docs/cache.md) from the JSON lines of `kinora bench` and bench/peers.
+"""Writes the tables of docs/performance.md (and of docs/cache.md and docs/parallel.md) from the JSON lines of `kinora bench` and bench/peers.
 
   python3 bench/performance.py build/bench.jsonl docs/performance.md
 
@@ -62,6 +62,22 @@ def cache(lines):
     return table(["cache", "latents", "pairs of blocks", "steps", "time / plain", "predicted from the hits", "time / predicted"], rows)
 
 
+def parallel(lines):
+    mb = lambda size: f"{size / 1e6:.2f}"
+    rows = [[str(r["ranks"]), m["layout"], mb(m["bytes_in_blocks"]), mb(m["bytes"]), f"{m['exchanges']:.0f}", f"{m['seconds']:.2f}",
+             f"{m['waited_s']:.2f}"] for r in of(lines, "parallel") for m in r["layouts"]]
+    return table(["ranks", "layout", "sent in blocks, MB", "sent in all, MB", "exchanges", "seconds a call", "of these waited"], rows)
+
+
+def layouts(lines):
+    names = ["dsp", "ulysses", "ulysses+ring", "ring", "megatron"]
+    rows = []
+    for r in of(lines, "layouts"):
+        by = {m["layout"]: m for m in r["layouts"]}
+        rows.append([r["link"], str(r["ranks"]), *(f"{by[n]['bytes'] / 1e9:.2f} GB, {by[n]['speedup']:.1f}x" if n in by else "-" for n in names)])
+    return table(["link", "GPUs", *names], rows)
+
+
 def peers(lines):
     return table(["model", "peer", "dtype", "threads", "layers", "parameters, M", "Kinora, s", "peer, s", "Kinora / peer", "Kinora / floor",
                   "peer / floor"],
@@ -71,7 +87,8 @@ def peers(lines):
 
 
 TABLES = {"gemm": ("gemm", gemm), "operators": ("op", operators), "dit": ("dit", dit), "vae": ("vae", vae),
-          "builtin": ("builtin", builtin), "cache": ("cache", cache), "peers": ("peers", peers)}
+          "builtin": ("builtin", builtin), "cache": ("cache", cache), "parallel": ("parallel", parallel),
+          "layouts": ("layouts", layouts), "peers": ("peers", peers)}
 NO_TABLE = {"judge", "clip"}  # what `bench builtin` prints besides
 
 
