@@ -51,6 +51,7 @@ Graph capture_unchecked(const CaptureInputs& in,
     graph.outputs.push_back(recorder.id_of(t));
     recorder.check_read(graph.outputs.back());
   }
+  graph.given = in.given;
   finish(graph);
   return graph;
 }

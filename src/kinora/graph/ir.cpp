@@ -3,19 +3,15 @@
 #include <algorithm>
 
 #include "kinora/base/error.h"
+#include "kinora/graph/rules.h"
 
 namespace kinora::graph {
-
-std::vector<int> Node::reads() const {
-  std::vector<int> out;
-  for (const Argument& a : arguments) out.insert(out.end(), a.ids.begin(), a.ids.end());
-  return out;
-}
 
 int64_t bytes_of(const Value& value) { return value.twin.numel() * static_cast<int64_t>(value.twin.itemsize()); }
 
 void finish(Graph& graph) {
   const int end = graph.size();
+  for (Node& node : graph.nodes) node.rule = find_rule(node);
   for (Value& v : graph.values) v.def = -1, v.last_use = -1, v.is_output = false;
   for (int i = 0; i < end; ++i) {
     for (const int id : graph.node(i).results) {
@@ -23,7 +19,7 @@ void finish(Graph& graph) {
       if (v.def < 0 && !v.constant.defined()) v.def = i;
       v.last_use = i;
     }
-    for (const int id : graph.node(i).reads()) {
+    for (const int id : graph.node(i).reads) {
       if (id >= 0) graph.values[static_cast<size_t>(id)].last_use = i;
     }
   }
@@ -45,6 +41,9 @@ void finish(Graph& graph) {
     }
     s.last_use = std::max(s.last_use, v.last_use);
   }
+  for (size_t i = 0; i < graph.given; ++i) {
+    if (graph.inputs[i] >= 0) graph.storages[static_cast<size_t>(graph.value(graph.inputs[i]).root)].is_fixed = false;
+  }
   for (const Node& node : graph.nodes) {
     for (const int id : node.writes) graph.storages[static_cast<size_t>(graph.value(id).root)].is_written_later = true;
   }
@@ -54,8 +53,8 @@ std::vector<int64_t> live_bytes(const Graph& graph) {
   std::vector<int64_t> change(graph.nodes.size() + 1, 0);
   for (size_t id = 0; id < graph.values.size(); ++id) {
     const Storage& s = graph.storages[id];
-    if (static_cast<size_t>(graph.values[id].root) != id || s.is_fixed || s.def < 0) continue;
-    change[static_cast<size_t>(s.def)] += s.bytes;
+    if (static_cast<size_t>(graph.values[id].root) != id || s.is_fixed) continue;
+    change[static_cast<size_t>(std::max(s.def, 0))] += s.bytes;
     if (s.last_use < graph.size()) change[static_cast<size_t>(s.last_use) + 1] -= s.bytes;
   }
   std::vector<int64_t> live(graph.nodes.size());

@@ -21,15 +21,18 @@ struct Argument {
   std::vector<int> ids;  ///< -1: none
 };
 
+struct Rule;  // rules.h
+
 struct Node {
   c10::OperatorHandle op;
   std::vector<Argument> arguments;
   std::vector<int> results;  ///< a flat list, also where the operator returns a list
   std::vector<int> writes;   ///< values that this node wrote over; their new versions are among the results
 
+  std::vector<int> reads;      ///< every tensor argument's value in order; -1 where an optional one is absent
+  const Rule* rule = nullptr;  ///< nullptr: an operator that nobody knows
+
   const std::string& name() const { return op.schema().name(); }
-  /// Every tensor argument's value in order; -1 where an optional one is absent.
-  std::vector<int> reads() const;
 };
 
 struct Value {
@@ -53,6 +56,7 @@ struct Graph {
   std::vector<Value> values;
   std::vector<Node> nodes;
   std::vector<int> inputs;  ///< -1: not given
+  size_t given = 0;         ///< the memory of so many inputs is the graph's from the start: they are moved in
   std::vector<int> outputs;
   std::vector<Storage> storages;  ///< by value index; only those of roots mean something
 

@@ -171,7 +171,7 @@ void Recorder::check_uses(const Node& node, bool allocates) {
     if (fixed_roots_.count(root(id))) throw std::logic_error("a captured function writes into an input or a constant");
     unwritten_.erase(root(id));
   }
-  for (const int id : node.reads()) {
+  for (const int id : node.reads) {
     // A view reads nothing.
     if (id >= 0 && !written.count(id) && !result_roots.count(root(id)) && !allocates) check_read(id);
   }
@@ -198,9 +198,13 @@ void Recorder::record(const c10::OperatorHandle& op, Stack& stack) {
   } else {
     op.callBoxed(stack);
   }
+  for (const Argument& a : node.arguments) node.reads.insert(node.reads.end(), a.ids.begin(), a.ids.end());
+  const auto known = graph_.values.size();
   note_results(op, stack, node);
   check_uses(node, only_allocates(schema.name()));
-  graph_.nodes.push_back(std::move(node));
+  // Handed through (to the dtype that it has, dropout when not training): no node.
+  const bool is_new = !node.writes.empty() || node.results.empty() || graph_.values.size() > known;
+  if (is_new) graph_.nodes.push_back(std::move(node));
 }
 
 }  // namespace kinora::graph

@@ -23,6 +23,13 @@ Sizes ints(const c10::IValue& v, size_t n) {
 
 /// Same sizes; strides as an elementwise kernel leaves them.
 Tensors like(Arguments a) { return {at::empty_like(a[0].toTensor())}; }
+Tensors bool_like(Arguments a) { return {at::empty_like(a[0].toTensor(), at::kBool)}; }
+Tensors bool_pair(Arguments a) {
+  const auto as_bool = [](const Tensor& t) {
+    return at::empty_strided(t.sizes(), t.strides(), t.options().dtype(at::kBool));
+  };
+  return {at::bitwise_or(as_bool(a[0].toTensor()), as_bool(a[1].toTensor()))};
+}
 Tensors contiguous_like(Arguments a) { return {at::empty_like(a[0].toTensor(), at::MemoryFormat::Contiguous)}; }
 Tensors in_format_like(Arguments a) {
   const Tensor& x = a[0].toTensor();
@@ -172,6 +179,10 @@ constexpr ShapeRule kRules[] = {
     {"aten::hardswish", &like},
     {"aten::abs", &like},
     {"aten::nan_to_num", &like},
+    {"aten::isnan", &bool_like},
+    {"aten::logical_not", &bool_like},
+    {"aten::logical_and", &bool_pair},
+    {"aten::logical_or", &bool_pair},
     {"aten::flip", &like},
     {"aten::roll", &contiguous_like},
     {"aten::where.self", &where},

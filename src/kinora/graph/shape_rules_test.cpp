@@ -25,6 +25,12 @@ std::vector<Case> elementwise_cases() {
     cases.push_back({{t}, [](const auto& in) -> std::vector<Tensor> { return {at::relu(in[0])}; }});
     cases.push_back({{t}, [](const auto& in) -> std::vector<Tensor> { return {at::hardswish(in[0])}; }});
     cases.push_back({{t}, [](const auto& in) -> std::vector<Tensor> { return {at::abs(in[0])}; }});
+    cases.push_back({{t}, [](const auto& in) -> std::vector<Tensor> { return {at::logical_not(in[0])}; }});
+    cases.push_back(
+        {{t, random({5, 1})}, [](const auto& in) -> std::vector<Tensor> { return {at::logical_and(in[0], in[1])}; }});
+    cases.push_back(
+        {{t, random({5, 1})}, [](const auto& in) -> std::vector<Tensor> { return {at::logical_or(in[0], in[1])}; }});
+    cases.push_back({{t}, [](const auto& in) -> std::vector<Tensor> { return {at::isnan(in[0])}; }});
     cases.push_back({{t}, [](const auto& in) -> std::vector<Tensor> { return {at::nan_to_num(in[0])}; }});
     cases.push_back({{t}, [](const auto& in) -> std::vector<Tensor> { return {at::flip(in[0], {1})}; }});
     cases.push_back({{t, t.gt(0.5), random({5, 1})},
