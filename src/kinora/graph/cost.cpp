@@ -1,0 +1,88 @@
+#include "kinora/graph/cost.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "kinora/base/error.h"
+
+namespace kinora::graph {
+namespace {
+
+double rate_of(Work work, const Machine& m) {
+  if (work == Work::attention) return m.attention_flops;
+  return work == Work::convolution ? m.convolution_flops : m.product_flops;
+}
+
+double seconds_of(const Graph& graph, const Node& node, double share, double bytes, const Machine& m) {
+  if (!node.rule) return m.seconds_per_call + bytes / m.bytes_per_second;
+  const Work work = node.rule->work;
+  if (work == Work::view) return m.seconds_per_call / 4;
+  const double moved = bytes / m.bytes_per_second;
+  if (work == Work::move) return m.seconds_per_call + moved;
+  return m.seconds_per_call + moved + share * flops(graph, node) / rate_of(work, m);
+}
+
+/// Best of a few, each long enough to be timed.
+template <typename F>
+double time_of(const F& f) {
+  using Clock = std::chrono::steady_clock;
+  f();
+  double best = 1e9;
+  for (int round = 0; round < 3; ++round) {
+    int calls = 0;
+    const auto start = Clock::now();
+    double passed = 0;
+    while (passed < 0.03) {
+      f(), ++calls;
+      passed = std::chrono::duration<double>(Clock::now() - start).count();
+    }
+    best = std::min(best, passed / calls);
+  }
+  return best;
+}
+
+}  // namespace
+
+int64_t bytes_of(const Value& value, const Part& part) {
+  const int64_t all = bytes_of(value);
+  if (part.is_whole()) return all;
+  const int64_t size = value.twin.size(part.dim);
+  return size == 0 ? 0 : all / size * part.length();
+}
+
+double seconds(const Graph& graph, const Node& node, const Machine& machine) {
+  double bytes = 0;
+  for (const int id : node.reads) bytes += id < 0 ? 0.0 : static_cast<double>(bytes_of(graph.value(id)));
+  for (const int id : node.results) bytes += static_cast<double>(bytes_of(graph.value(id)));
+  return seconds_of(graph, node, 1, bytes, machine);
+}
+
+double seconds(const Graph& graph, const Step& step, const Machine& machine) {
+  const Node& node = graph.node(step.node);
+  double bytes = 0;
+  for (size_t i = 0; i < node.reads.size(); ++i) {
+    if (node.reads[i] >= 0) bytes += static_cast<double>(bytes_of(graph.value(node.reads[i]), step.cut.needs[i]));
+  }
+  for (const int id : node.results) bytes += static_cast<double>(bytes_of(graph.value(id), step.out));
+  const auto whole = static_cast<double>(graph.value(node.results[0]).twin.size(step.out.dim));
+  return seconds_of(graph, node, static_cast<double>(step.out.length()) / whole, bytes, machine);
+}
+
+Machine measure_machine(at::ScalarType dtype) {
+  at::NoGradGuard no_grad;
+  const auto options = at::TensorOptions(dtype);
+  Machine m;
+  const Tensor tiny = at::ones({16}, options);
+  m.seconds_per_call = time_of([&] { at::add(tiny, tiny); });
+  const Tensor large = at::ones({1 << 22}, options);
+  m.bytes_per_second = 3.0 * static_cast<double>(large.nbytes()) / time_of([&] { at::add(large, large); });
+  const Tensor x = at::ones({1024, 768}, options), w = at::ones({768, 768}, options);
+  m.product_flops = 2.0 * 1024 * 768 * 768 / time_of([&] { at::linear(x, w); });
+  const Tensor q = at::ones({1, 8, 1024, 64}, options);
+  m.attention_flops = 4.0 * 8 * 1024 * 1024 * 64 / time_of([&] { at::scaled_dot_product_attention(q, q, q); });
+  const Tensor picture = at::ones({1, 64, 64, 64}, options), kernel = at::ones({64, 64, 3, 3}, options);
+  m.convolution_flops = 2.0 * 64 * 64 * 64 * 64 * 9 / time_of([&] { at::conv2d(picture, kernel, {}, 1, 1); });
+  return m;
+}
+
+}  // namespace kinora::graph

@@ -1,0 +1,29 @@
+// How long nodes take on a machine: calls, floating-point operations, bytes. Rough, but alike for what is compared:
+// many short calls against few long ones.
+#pragma once
+
+#include "kinora/graph/region.h"
+
+namespace kinora::graph {
+
+/// Rates of one thread pool. Defaults: two cores of a server processor, float32.
+struct Machine {
+  double seconds_per_call = 4e-6;
+  double product_flops = 1.5e11;  ///< per second, of linear layers and matrix products
+  double attention_flops = 1.2e11;
+  double convolution_flops = 1.2e11;
+  double bytes_per_second = 1.2e10;  ///< read or written
+  bool operator==(const Machine&) const = default;
+};
+
+/// Measures this machine in about a second, with the threads that LibTorch has now.
+Machine measure_machine(at::ScalarType dtype = at::kFloat);
+
+/// A node on whole tensors.
+double seconds(const Graph& graph, const Node& node, const Machine& machine);
+/// A step of a piece.
+double seconds(const Graph& graph, const Step& step, const Machine& machine);
+/// Bytes of a part of a value.
+int64_t bytes_of(const Value& value, const Part& part);
+
+}  // namespace kinora::graph
