@@ -16,7 +16,7 @@ constexpr auto kMode = c10::DispatchKey::TESTING_ONLY_GenericMode;
 
 thread_local Recorder* active = nullptr;  // the fallback is a plain function: the capture on this thread
 
-void record_call(const c10::OperatorHandle& op, Stack* stack) {
+void record_call(const c10::OperatorHandle& op, CallStack* stack) {
   c10::impl::ExcludeDispatchKeyGuard off(kMode);
   if (active == nullptr) throw std::logic_error("a call was routed to capture though none lives on this thread");
   active->record(op, *stack);

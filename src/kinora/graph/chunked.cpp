@@ -35,7 +35,7 @@ std::vector<Tensor> run_step(const Graph& graph, const Step& step, const Piece& 
   const Node& node = graph.node(step.node);
   const auto tensor_of = [&](size_t read, int id) { return take(piece, values, id, step.cut.needs[read]); };
   if (!step.cut.is_two_pass) return run_cut(node, step.cut, tensor_of);
-  Stack stack;
+  CallStack stack;
   size_t read = 0;
   push_arguments(node, stack, [&](int id) { return tensor_of(read++, id); });
   return {norm_by_moments(node, stack, moments.at(step.node))};
@@ -93,18 +93,7 @@ Chunked::Chunked(const Graph& graph, std::vector<Region> regions) : graph_(graph
     bound.donations = donations(graph, region, bound.pieces[0]);
     for (const Step& step : bound.pieces[0].steps) {
       if (!step.cut.is_two_pass) continue;
-      Bound::Statistics s{.node = step.node};
-      const int dim = step.cut.needs[0].dim;
-      const int64_t rows = graph.value(graph.node(step.node).reads[0]).twin.size(dim);
-      const int64_t each = std::max<int64_t>(1, rows / static_cast<int64_t>(bound.pieces.size()));
-      for (int64_t b = 0; b < rows; b += each) {
-        s.parts.push_back({dim, b, std::min(b + each, rows)});
-        const auto course = router.course_to(region, step.node, b, std::min(b + each, rows));
-        if (!course)
-          throw UsageError("graph: the statistics of a group norm cannot be taken in pieces", "plan it anew");
-        s.pieces.push_back(*course);
-      }
-      bound.statistics.push_back(std::move(s));
+      bound.statistics.push_back({step.node, *router.statistics(region, step)});
     }
     bound_.push_back(std::move(bound));
   }
@@ -118,11 +107,10 @@ void Chunked::run_region(size_t which, Values& values, const ReplayOptions& opti
   for (const Bound::Statistics& s : bound.statistics) {
     const Node& node = graph_.node(s.node);
     Moments& m = moments.emplace(s.node, Moments(plain(node, 1).toInt())).first->second;
-    for (size_t p = 0; p < s.pieces.size(); ++p) {
+    for (const Router::StatisticsPiece& p : s.pieces) {
       Piece piece;
-      const std::set<int> kept{node.reads[0]};
-      run_steps(graph_, s.pieces[p].steps, values, moments, piece, kept, [](const Node&) {});
-      m.add(take(piece, values, node.reads[0], s.parts[p]));
+      run_steps(graph_, p.course.steps, values, moments, piece, {node.reads[0]}, [](const Node&) {});
+      m.add(take(piece, values, node.reads[0], p.part));
     }
   }
   std::map<int, Tensor> whole;

@@ -24,8 +24,7 @@ class Chunked {
     std::vector<Course> pieces;
     struct Statistics {
       int node;
-      std::vector<Part> parts;  ///< of what the node reads
-      std::vector<Course> pieces;
+      std::vector<Router::StatisticsPiece> pieces;
     };
     std::vector<Statistics> statistics;
     std::vector<std::pair<int, int>> donations;

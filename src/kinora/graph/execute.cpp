@@ -64,7 +64,7 @@ std::vector<Tensor> Values::take_outputs() {
 
 void run_node(const Graph& graph, int index, Values& values, const ReplayOptions& options) {
   const Node& node = graph.node(index);
-  Stack stack;
+  CallStack stack;
   push_arguments(node, stack, [&](int id) -> const Tensor& { return values.at(id); });
   node.op.callBoxed(stack);
   const std::vector<Tensor> results = tensors_of_results(stack, stack.size());

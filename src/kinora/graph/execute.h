@@ -15,7 +15,7 @@ struct ReplayOptions {
 
 /// What a node is called with: values by `tensor_of`.
 template <typename TensorOf>
-void push_arguments(const Node& node, Stack& stack, const TensorOf& tensor_of) {
+void push_arguments(const Node& node, CallStack& stack, const TensorOf& tensor_of) {
   for (const Argument& a : node.arguments) {
     switch (a.form) {
       case Argument::Form::plain: stack.push_back(a.plain); break;

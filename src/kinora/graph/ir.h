@@ -12,7 +12,7 @@
 namespace kinora::graph {
 
 using at::Tensor;
-using Stack = torch::jit::Stack;
+using CallStack = torch::jit::Stack;
 
 /// An argument of a node: something that is no tensor, or tensors by the index of their value.
 struct Argument {

@@ -4,7 +4,7 @@
 
 namespace kinora::graph {
 
-std::vector<Tensor> call_cut(const Node& node, const Cut& cut, Stack& stack) {
+std::vector<Tensor> call_cut(const Node& node, const Cut& cut, CallStack& stack) {
   for (const auto& [argument, value] : cut.rewrites) stack[static_cast<size_t>(argument)] = value;
   std::vector<Tensor> results;
   if (node.name() == "aten::view") {

@@ -16,11 +16,11 @@ template <typename TensorOf>
 std::vector<Tensor> run_cut(const Node& node, const Cut& cut, const TensorOf& tensor_of);
 
 /// The call itself, arguments on the stack; the results' wanted rows.
-std::vector<Tensor> call_cut(const Node& node, const Cut& cut, Stack& stack);
+std::vector<Tensor> call_cut(const Node& node, const Cut& cut, CallStack& stack);
 
 template <typename TensorOf>
 std::vector<Tensor> run_cut(const Node& node, const Cut& cut, const TensorOf& tensor_of) {
-  Stack stack;
+  CallStack stack;
   size_t read = 0;
   for (const Argument& a : node.arguments) {
     switch (a.form) {

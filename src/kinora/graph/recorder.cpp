@@ -21,7 +21,7 @@ Tensor twin_of(const Tensor& real) {
 
 }  // namespace
 
-std::vector<Tensor> tensors_of_results(const Stack& stack, size_t returns) {
+std::vector<Tensor> tensors_of_results(const CallStack& stack, size_t returns) {
   std::vector<Tensor> out;
   for (size_t i = stack.size() - returns; i < stack.size(); ++i) {
     if (stack[i].isTensor()) out.push_back(stack[i].toTensor());
@@ -125,7 +125,7 @@ bool Recorder::is_symbolic(const c10::IValue& v) const {
   return any;
 }
 
-void Recorder::fold(const c10::OperatorHandle& op, Stack& stack) {
+void Recorder::fold(const c10::OperatorHandle& op, CallStack& stack) {
   const auto& arguments = op.schema().arguments();
   const size_t first = stack.size() - arguments.size();
   for (size_t i = 0; i < arguments.size(); ++i) {
@@ -148,7 +148,7 @@ void Recorder::fold(const c10::OperatorHandle& op, Stack& stack) {
   }
 }
 
-void Recorder::note_results(const c10::OperatorHandle& op, const Stack& stack, Node& node) {
+void Recorder::note_results(const c10::OperatorHandle& op, const CallStack& stack, Node& node) {
   std::set<const c10::TensorImpl*> written;
   for (const int id : node.writes) written.insert(twin(id).unsafeGetTensorImpl());
   const bool allocates = only_allocates(op.schema().name());
@@ -177,7 +177,7 @@ void Recorder::check_uses(const Node& node, bool allocates) {
   }
 }
 
-void Recorder::record(const c10::OperatorHandle& op, Stack& stack) {
+void Recorder::record(const c10::OperatorHandle& op, CallStack& stack) {
   const auto& schema = op.schema();
   const size_t n = schema.arguments().size(), first = stack.size() - n;
   bool any_symbolic = false;

@@ -19,7 +19,7 @@ class Recorder {
   /// Throws when nothing wrote this value's storage.
   void check_read(int id) const;
   /// Runs one dispatcher call on twins and notes it.
-  void record(const c10::OperatorHandle& op, Stack& stack);
+  void record(const c10::OperatorHandle& op, CallStack& stack);
 
   int constants_allowed = 0;
 
@@ -32,8 +32,8 @@ class Recorder {
   c10::IValue twin_argument(const Argument& a) const;
   bool is_symbolic(const c10::IValue& v) const;
   bool is_known_symbolic(const Tensor& t) const;
-  void fold(const c10::OperatorHandle& op, Stack& stack);
-  void note_results(const c10::OperatorHandle& op, const Stack& stack, Node& node);
+  void fold(const c10::OperatorHandle& op, CallStack& stack);
+  void note_results(const c10::OperatorHandle& op, const CallStack& stack, Node& node);
   void check_uses(const Node& node, bool allocates);
 
   Graph& graph_;
@@ -45,6 +45,6 @@ class Recorder {
 };
 
 /// The tensors that a call left on the stack, lists flattened.
-std::vector<Tensor> tensors_of_results(const Stack& stack, size_t returns);
+std::vector<Tensor> tensors_of_results(const CallStack& stack, size_t returns);
 
 }  // namespace kinora::graph

@@ -179,13 +179,7 @@ std::optional<Course> Router::course(const Region& region, int64_t begin, int64_
   return course;
 }
 
-std::optional<Course> Router::course_to(const Region& region, int two_pass_node, int64_t begin, int64_t end) {
-  auto whole = course(region, 0, std::min(region.chunk, length(region)));
-  if (!whole) return std::nullopt;
-  const auto step =
-      std::find_if(whole->steps.begin(), whole->steps.end(), [&](const Step& s) { return s.node == two_pass_node; });
-  KINORA_ASSERT(step != whole->steps.end());
-  const Part rows{step->cut.needs[0].dim, begin, end};
+std::optional<Course> Router::course_to(const Region& region, int two_pass_node, const Part& rows) {
   ++stamp_;
   const int x = graph_.node(two_pass_node).reads[0];
   if (!ask(x, rows)) return std::nullopt;
@@ -206,6 +200,25 @@ std::optional<Course> Router::course_to(const Region& region, int two_pass_node,
   return course;
 }
 
+std::optional<std::vector<Router::StatisticsPiece>> Router::statistics(const Region& region, const Step& two_pass) {
+  const int dim = two_pass.cut.needs[0].dim;
+  const int64_t rows = graph_.value(graph_.node(two_pass.node).reads[0]).twin.size(dim);
+  const int64_t pieces = (length(region) + region.chunk - 1) / region.chunk;
+  // Merged dims and upsampling want multiples.
+  for (int64_t align = 1; align <= 64; align *= 2) {
+    const int64_t each = ((rows + pieces - 1) / pieces + align - 1) / align * align;
+    std::vector<StatisticsPiece> out;
+    for (int64_t begin = 0; begin < rows; begin += each) {
+      const Part part{dim, begin, std::min(begin + each, rows)};
+      auto course = course_to(region, two_pass.node, part);
+      if (!course) break;
+      out.push_back({part, std::move(*course)});
+    }
+    if (!out.empty() && out.back().part.end == rows) return out;
+  }
+  return std::nullopt;
+}
+
 bool Router::runs(const Region& region) {
   const int64_t all = length(region);
   if (all == 0 || region.chunk < 1) return false;
@@ -213,7 +226,12 @@ bool Router::runs(const Region& region) {
   for (int64_t begin = 0; begin < all; begin += region.chunk) {
     auto now = course(region, begin, std::min(begin + region.chunk, all));
     if (!now) return false;
-    if (!first) first = now;
+    if (!first) {
+      for (const Step& step : now->steps) {
+        if (step.cut.is_two_pass && !statistics(region, step)) return false;
+      }
+      first = now;
+    }
     if (now->hoisted != first->hoisted || now->steps.size() != first->steps.size() ||
         now->outputs.size() != first->outputs.size())
       return false;

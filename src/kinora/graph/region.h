@@ -50,9 +50,13 @@ class Router {
   int64_t length(const Region& region) const;
   /// nullopt: the nodes cannot be cut so.
   std::optional<Course> course(const Region& region, int64_t begin, int64_t end);
-  /// The steps that give rows [begin, end) of what the two-pass node reads.
-  std::optional<Course> course_to(const Region& region, int two_pass_node, int64_t begin, int64_t end);
-  /// The first and the last value of a course may differ from those between: tries all pieces.
+  struct StatisticsPiece {
+    Part part;      ///< of what the two-pass node reads; all parts together are all rows, once
+    Course course;  ///< the steps that give it
+  };
+  /// As many pieces as the region has, or about; nullopt: it cannot be cut so.
+  std::optional<std::vector<StatisticsPiece>> statistics(const Region& region, const Step& two_pass);
+  /// The first and the last course may differ from those between: tries all pieces.
   bool runs(const Region& region);
 
   const Graph& graph() const { return graph_; }
@@ -72,6 +76,7 @@ class Router {
                                 Part& out);
   bool visit(const Region& region, int index, int64_t begin, int64_t end, Course& course);
   std::optional<Course> walk(const Region& region, int last, int64_t begin, int64_t end);
+  std::optional<Course> course_to(const Region& region, int two_pass_node, const Part& rows);
 
   const Graph& graph_;
   std::vector<Demand> demands_;

@@ -224,7 +224,7 @@ const ShapeRule* find_shape_rule(const c10::FunctionSchema& schema) {
   return found == table.end() ? nullptr : found->second;
 }
 
-void apply(const ShapeRule& rule, Stack& stack, size_t num_arguments) {
+void apply(const ShapeRule& rule, CallStack& stack, size_t num_arguments) {
   const std::vector<c10::IValue> arguments = torch::jit::pop(stack, num_arguments);
   for (Tensor& t : rule.results(arguments)) stack.emplace_back(std::move(t));
 }

@@ -17,7 +17,7 @@ struct ShapeRule {
 /// nullptr: the operator has a meta kernel, or none that is known.
 const ShapeRule* find_shape_rule(const c10::FunctionSchema& schema);
 /// Takes the arguments from the stack and leaves the results.
-void apply(const ShapeRule& rule, Stack& stack, size_t num_arguments);
+void apply(const ShapeRule& rule, CallStack& stack, size_t num_arguments);
 
 std::span<const ShapeRule> shape_rules();
 

@@ -36,7 +36,7 @@ Tensor Moments::norm(const Tensor& piece, const Tensor& weight, const Tensor& bi
   return at::addcmul(shift.view(shape), piece.to(wide), scale.view(shape)).to(piece.scalar_type());
 }
 
-Tensor norm_by_moments(const Node& node, const Stack& a, const Moments& moments) {
+Tensor norm_by_moments(const Node& node, const CallStack& a, const Moments& moments) {
   const auto or_none = [](const c10::IValue& v) { return v.isTensor() ? v.toTensor() : Tensor(); };
   const Tensor y = moments.norm(a[0].toTensor(), or_none(a[2]), or_none(a[3]), a[4].toDouble());
   return node.name() == "kinora::group_norm" ? ops::activate(y, static_cast<ops::Activation>(a[5].toInt())) : y;

@@ -22,6 +22,6 @@ class Moments {
 };
 
 /// The node's call on one piece, by moments: group_norm of LibTorch's or of Kinora's, with its activation.
-Tensor norm_by_moments(const Node& node, const Stack& arguments, const Moments& moments);
+Tensor norm_by_moments(const Node& node, const CallStack& arguments, const Moments& moments);
 
 }  // namespace kinora::graph
