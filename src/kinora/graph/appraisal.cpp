@@ -105,7 +105,7 @@ int64_t loop_bytes(const Graph& graph, const Region& region, const Course& cours
     for (const int id : graph.node(course.steps[i].node).results) {
       if (graph.value(id).root == id) now += bytes[id];
     }
-    peak = std::max(peak, now);
+    peak = std::max(peak, now + scratch_bytes(graph, course.steps[i]));
     for (const auto& [root, step] : last) {
       if (step == static_cast<int>(i)) now -= bytes[root];
     }

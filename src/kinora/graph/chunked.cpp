@@ -157,6 +157,7 @@ void Chunked::run_region(size_t which, Values& values, const ReplayOptions& opti
 
 std::vector<Tensor> Chunked::operator()(std::vector<Tensor> inputs, const ReplayOptions& options) const {
   at::NoGradGuard no_grad;
+  at::AutoDispatchBelowADInplaceOrView below;  // views would hold their base
   Values values(graph_, std::move(inputs));
   inputs.clear();
   size_t next = 0;

@@ -50,6 +50,36 @@ int64_t bytes_of(const Value& value, const Part& part) {
   return size == 0 ? 0 : all / size * part.length();
 }
 
+namespace {
+
+int64_t scratch_of(const Node& node, int64_t x, int64_t weight, int64_t y, bool is_two_pass) {
+  if (!node.rule) return 0;
+  const std::string& name = node.name();
+  if (node.rule->work == Work::convolution) return std::max(x + weight, y);
+  if (name.starts_with("aten::upsample")) return x + y;
+  if (is_two_pass) return 2 * y;  // rows of a piece in one block for the moments; the activation
+  const bool is_own_norm = name == "kinora::group_norm";
+  return is_own_norm && node.arguments[5].plain.toInt() != 0 ? y : 0;
+}
+
+}  // namespace
+
+int64_t scratch_bytes(const Graph& graph, const Node& node) {
+  const auto of = [&](size_t read) {
+    return read < node.reads.size() && node.reads[read] >= 0 ? bytes_of(graph.value(node.reads[read])) : 0;
+  };
+  return node.results.empty() ? 0 : scratch_of(node, of(0), of(1), bytes_of(graph.value(node.results[0])), false);
+}
+
+int64_t scratch_bytes(const Graph& graph, const Step& step) {
+  const Node& node = graph.node(step.node);
+  const auto of = [&](size_t read) {
+    const bool is_there = read < node.reads.size() && node.reads[read] >= 0;
+    return is_there ? bytes_of(graph.value(node.reads[read]), step.cut.needs[read]) : 0;
+  };
+  return scratch_of(node, of(0), of(1), bytes_of(graph.value(node.results[0]), step.out), step.cut.is_two_pass);
+}
+
 double seconds(const Graph& graph, const Node& node, const Machine& machine) {
   double bytes = 0;
   for (const int id : node.reads) bytes += id < 0 ? 0.0 : static_cast<double>(bytes_of(graph.value(id)));

@@ -82,6 +82,7 @@ void run_node(const Graph& graph, int index, Values& values, const ReplayOptions
 
 std::vector<Tensor> replay(const Graph& graph, std::vector<Tensor> inputs, const ReplayOptions& options) {
   at::NoGradGuard no_grad;
+  at::AutoDispatchBelowADInplaceOrView below;  // views would hold their base
   Values values(graph, std::move(inputs));
   inputs.clear();
   for (int i = 0; i < graph.size(); ++i) {

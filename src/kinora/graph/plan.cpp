@@ -68,7 +68,11 @@ Plan assemble(const Graph& graph, const std::vector<Choice>& best, const std::ve
 
 }  // namespace
 
-std::vector<int64_t> whole_bytes(const Graph& graph) { return live_bytes(graph); }
+std::vector<int64_t> whole_bytes(const Graph& graph) {
+  std::vector<int64_t> out = live_bytes(graph);
+  for (size_t i = 0; i < out.size(); ++i) out[i] += scratch_bytes(graph, graph.nodes[i]);
+  return out;
+}
 
 std::vector<int64_t> entering_bytes(const Graph& graph) {
   std::vector<int64_t> out = live_bytes(graph);

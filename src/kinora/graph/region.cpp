@@ -122,12 +122,14 @@ bool Router::visit(const Region& region, int index, int64_t begin, int64_t end, 
     if (!out.is_whole() && out.dim != d.part.dim) return false;
     out = out.is_whole() ? d.part : Part{out.dim, std::min(out.begin, d.part.begin), std::max(out.end, d.part.end)};
   }
-  if (!out.is_whole() && is_whole) return false;
+  // What reads nothing is made whole, and cut where it is read.
+  const bool is_factory = node.rule && node.reads.empty();
+  if (!out.is_whole() && is_whole && !is_factory) return false;
   std::optional<Cut> c;
-  if (!out.is_whole()) {
+  if (!out.is_whole() && !is_factory) {
     c = cut(graph_, node, out);
     if (!c) return false;
-  } else if (leaves && !is_whole) {
+  } else if (leaves && !is_whole && !is_factory) {
     c = choose_dim(region, node, begin, end, length, out);
   }
   if (!c) {  // whole, before the loop

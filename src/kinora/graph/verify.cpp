@@ -17,6 +17,7 @@ bool is_close(const Tensor& got, const Tensor& want, double tolerance) {
 
 std::vector<size_t> wrong_regions(const Chunked& chunked, const std::vector<Tensor>& inputs, double tolerance) {
   at::NoGradGuard no_grad;
+  at::AutoDispatchBelowADInplaceOrView below;  // views would hold their base
   const Graph& graph = chunked.graph();
   Values values(graph, inputs);
   std::vector<size_t> wrong;
