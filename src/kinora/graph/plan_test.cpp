@@ -1,6 +1,7 @@
 #include "kinora/graph/plan.h"
 
 #include <gtest/gtest.h>
+#include <torch/library.h>
 
 #include <chrono>
 #include <random>
@@ -9,6 +10,7 @@
 #include "kinora/graph/capture.h"
 #include "kinora/graph/chunked.h"
 #include "kinora/graph/test_graphs.h"
+#include "kinora/tensor/allocator.h"
 
 namespace kinora::graph {
 namespace {
@@ -118,6 +120,70 @@ TEST(Plan, RunsAndIsEqualAtEveryBudget) {
         const Tensors got = Chunked(graph, p.regions)(std::move(in));
         for (size_t i = 0; i < want.size(); ++i) EXPECT_TRUE(at::allclose(got[i], want[i], 1e-11, 1e-11)) << test.name;
       }
+    }
+  }
+}
+
+/// An operator that talks to other ranks: nobody here knows it, and its group is a number.
+Tensor exchange(const Tensor& x, int64_t) { return x.clone(); }
+TORCH_LIBRARY(kinora_plan_test, m) { m.def("exchange(Tensor x, int group) -> Tensor", &exchange); }
+
+TEST(Plan, NoRegionReachesOverAnOperatorThatNobodyKnows) {
+  static const auto op = c10::Dispatcher::singleton()
+                             .findSchemaOrThrow("kinora_plan_test::exchange", "")
+                             .typed<Tensor(const Tensor&, int64_t)>();
+  const Tensor x = at::randn({256, 32});
+  const auto f = [](const Tensors& in) -> Tensors {
+    return {op.call(at::gelu(in[0] * 2).exp(), 5).mul(3).exp().add(1)};
+  };
+  const Graph graph = capture({{x}, {}, 1}, f);
+  const auto found = std::find_if(graph.nodes.begin(), graph.nodes.end(),
+                                  [](const Node& n) { return n.name() == "kinora_plan_test::exchange"; });
+  ASSERT_NE(found, graph.nodes.end());
+  const auto at = static_cast<int>(found - graph.nodes.begin());
+  int before = 0, behind = 0;
+  for (const auto& some : candidates(graph, {})) {
+    for (const Candidate& c : some) {
+      EXPECT_TRUE(c.region.end <= at || c.region.begin > at);
+      ++(c.region.end <= at ? before : behind);
+    }
+  }
+  EXPECT_GT(before, 0);
+  EXPECT_GT(behind, 0);
+  EXPECT_TRUE(
+      Chunked(graph, plan(graph, {.budget = least_budget(graph, {})}).regions)({x.clone()})[0].equal(f({x})[0]));
+}
+
+TEST(Plan, PredictedPeaksAreCounted) {
+  static Ledger ledger;
+  install_counting_allocator(ledger);
+  at::NoGradGuard no_grad;
+  const int64_t C = 64;
+  const Tensor qkv = at::randn({3 * C, C}), w = at::randn({C, C}), up = at::randn({4 * C, C}),
+               down = at::randn({C, 4 * C});
+  const auto f = [&](const Tensors& in) -> Tensors {
+    const int64_t S = in[0].size(1);
+    const auto heads =
+        at::linear(at::layer_norm(in[0], {C}), in[1]).view({1, S, 3, 4, C / 4}).permute({2, 0, 3, 1, 4}).unbind(0);
+    const Tensor p = at::softmax(at::matmul(heads[0], heads[1].transpose(-2, -1)) * 0.25, -1);
+    const Tensor h = in[0] + at::linear(at::matmul(p, heads[2]).transpose(1, 2).reshape({1, S, C}), in[2]);
+    return {h + at::linear(at::gelu(at::linear(at::layer_norm(h, {C}), in[3])), in[4])};
+  };
+  for (int64_t S = 256; S <= 1024; S += 40) {  // 20 sizes
+    const Graph graph = capture({{at::randn({1, S, C}), qkv, w, up, down}, {}, 1}, f);
+    const auto whole = whole_bytes(graph);
+    const int64_t peak = *std::max_element(whole.begin(), whole.end()), least = least_budget(graph, {});
+    for (const int64_t budget : {least + (peak - least) / 10, least + (peak - least) / 2, peak}) {
+      const Plan p = plan(graph, {.budget = budget});
+      const Chunked chunked(graph, p.regions);
+      Tensors in{at::randn({1, S, C}), qkv, w, up, down};
+      const auto held = static_cast<double>(in[0].nbytes());
+      ledger.reset_peaks();
+      const uint64_t before = ledger.current_total();
+      chunked(std::move(in));
+      const double counted = held + static_cast<double>(ledger.peak_total() - before);
+      EXPECT_GT(static_cast<double>(p.bytes), 0.95 * counted) << S << " budget " << budget;
+      EXPECT_LT(static_cast<double>(p.bytes), 1.15 * counted) << S << " budget " << budget;
     }
   }
 }
