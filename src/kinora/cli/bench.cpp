@@ -65,6 +65,7 @@ void add_bench(CLI::App& app, Action& action) {
   add_bench_models(*bench, action);
   add_bench_builtin(*bench, action);
   add_bench_comm(*bench, action);
+  add_bench_chunk(*bench, action);
 }
 
 }  // namespace kinora::cli

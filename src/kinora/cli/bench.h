@@ -15,6 +15,7 @@ void add_bench_models(CLI::App& bench,
                       Action& action);  ///< dit, cache, parallel, layouts, cogvideox, latte, wan, t5, autoencoder, vae
 void add_bench_builtin(CLI::App& bench, Action& action);  ///< builtin
 void add_bench_comm(CLI::App& bench, Action& action);     ///< comm
+void add_bench_chunk(CLI::App& bench, Action& action);    ///< chunk
 
 /// Multiply-adds (each 2) a second that `threads` threads reach in registers alone. 0 where the processor has no such instruction.
 double peak_float32(int threads);
