@@ -153,6 +153,18 @@ int batch(const Options& o, Context& context) {
   return 0;
 }
 
+/// Everything that can be refused before ranks are started.
+void check(const Options& o, Context& context) {
+  std::vector<FiledRequest> requests = read_requests(o.file);
+  check_outputs(requests);
+  const int each = o.ranks / groups_of(o, requests.size(), o.ranks);
+  const video::Pipeline pipeline = video::Pipeline::load(pipeline_options(o.model, &context.ledger));
+  for (FiledRequest& filed : requests) {
+    filed.request.ranks = each;
+    planned(pipeline, std::move(filed), o);
+  }
+}
+
 }  // namespace
 
 void add_batch(CLI::App& app, Action& action) {
@@ -174,7 +186,8 @@ void add_batch(CLI::App& app, Action& action) {
   c->add_flag("--json", o->json, "print one JSON line for each clip");
   c->callback([o, &action] {
     action = [o](Context& context) {
-      return on_ranks(o->ranks, context, [&](comm::Communicator&) { return batch(*o, context); });
+      return on_ranks(
+          o->ranks, context, [&] { check(*o, context); }, [&](comm::Communicator&) { return batch(*o, context); });
     };
   });
 }

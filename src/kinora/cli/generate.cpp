@@ -149,17 +149,20 @@ int take_part(GenerateOptions& o, Context& context) {
   return 0;
 }
 
+void check_outputs(const GenerateOptions& o, const Asked& asked) {
+  const size_t clips = asked.only_decodes ? asked.job.latents.size() : asked.request.prompts.size();
+  for (size_t i = 0; i < clips; ++i) media::check_output(file_of(asked.output, static_cast<int64_t>(i), clips));
+  if (media::output_kind(asked.output) == media::OutputKind::kMp4) media::require_h264();
+  if (!o.save_latents.empty()) AtomicFile(o.save_latents);  // says now what cannot be written then
+}
+
 int generate(GenerateOptions& o, Context& context) {
   const auto begin = std::chrono::steady_clock::now();
   const video::JobCadence cadence = parse_cadence(o.checkpoint_every);
   use_threads(o.threads);
   Asked asked = read_options(o);
   const auto& [output, job_path, request, job, only_decodes] = asked;
-  const size_t clips = only_decodes ? job.latents.size() : request.prompts.size();
-  for (size_t i = 0; i < clips; ++i) media::check_output(file_of(output, static_cast<int64_t>(i), clips));
-  if (media::output_kind(output) == media::OutputKind::kMp4) media::require_h264();
-  if (!o.save_latents.empty()) AtomicFile(o.save_latents);  // says now what cannot be written then
-
+  check_outputs(o, asked);
   video::Pipeline pipeline = load_pipeline(o, context);
   const video::Plan plan = plan_of(pipeline, asked);
   const auto [height, width] = pipeline.frame_size(plan);
@@ -231,7 +234,12 @@ void add_generate(CLI::App& app, Action& action) {
   add_generate_options(*c, *o);
   c->callback([o, &action] {
     action = [o](Context& context) {
-      return on_ranks(o->request.request.ranks, context, [&](comm::Communicator& all) {
+      const auto check = [&] {
+        const Asked asked = read_options(*o);
+        check_outputs(*o, asked);
+        plan_of(load_pipeline(*o, context), asked);
+      };
+      return on_ranks(o->request.request.ranks, context, check, [&](comm::Communicator& all) {
         return all.rank() == 0 ? generate(*o, context) : take_part(*o, context);
       });
     };

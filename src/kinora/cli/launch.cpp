@@ -218,8 +218,12 @@ int launch_self(int64_t ranks, const std::vector<std::string>& arguments, Contex
   return launch(request, context);
 }
 
-int on_ranks(int64_t ranks, Context& context, const std::function<int(comm::Communicator&)>& work) {
-  if (ranks > 1 && !was_started_as_rank()) return launch_self(ranks, context.arguments, context);
+int on_ranks(int64_t ranks, Context& context, const std::function<void()>& check,
+             const std::function<int(comm::Communicator&)>& work) {
+  if (ranks > 1 && !was_started_as_rank()) {
+    check();
+    return launch_self(ranks, context.arguments, context);
+  }
   comm::Communicator& all = context.ranks.join();
   if (ranks > 0 && ranks != all.size())
     throw UsageError(concat("--ranks ", ranks, " on ", all.size(), " ranks that run already"), "leave --ranks out");

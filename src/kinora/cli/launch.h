@@ -29,8 +29,10 @@ int launch(const LaunchRequest& request, Context& context);
 /// This program with these arguments on so many ranks of this host: the short form of a command's --ranks.
 int launch_self(int64_t ranks, const std::vector<std::string>& arguments, Context& context);
 
-/// What a command with --ranks does: in a process that was started alone it starts itself `ranks` times; else it joins
-/// the ranks that run already and calls `work` on each. 0: as many as there are. Throws UsageError where others run.
-int on_ranks(int64_t ranks, Context& context, const std::function<int(comm::Communicator&)>& work);
+/// What a command with --ranks does: in a process that was started alone it calls `check`, so that what cannot be is said
+/// once and before anything starts, and starts itself `ranks` times; else it joins the ranks that run already and calls
+/// `work` on each. 0: as many as there are. Throws UsageError where others run.
+int on_ranks(int64_t ranks, Context& context, const std::function<void()>& check,
+             const std::function<int(comm::Communicator&)>& work);
 
 }  // namespace kinora::cli
