@@ -228,7 +228,7 @@ TEST(Judge, AClipIsReadWithinSixtyMilliseconds) {
   const WorldConfig config = full_world();
   std::vector<media::Frames> clips;
   for (uint64_t seed = 0; seed < 30; ++seed) clips.push_back(render(config, draw(config, seed, Split::any)));
-  judge(config, clips[0]);  // the templates are made at the first use
+  judge(config, clips[0]);                  // the templates are made at the first use
   const std::clock_t start = std::clock();  // of this process, whatever else the machine does
   for (const auto& clip : clips) judge(config, clip);
   const double ms = 1000.0 * static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC / 30;
