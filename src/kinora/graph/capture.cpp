@@ -38,6 +38,7 @@ Graph capture_unchecked(const CaptureInputs& in,
   Graph graph;
   Recorder recorder(graph);
   std::vector<Tensor> twins, outputs;
+  if (!in.inputs.empty()) recorder.device = in.inputs[0].device();
   for (const Tensor& t : in.inputs) {
     graph.inputs.push_back(recorder.add_input(t, false));
     twins.push_back(graph.value(graph.inputs.back()).twin);

@@ -28,6 +28,16 @@ Tensor take(const Piece& piece, const Values& values, int id, const Part& need) 
   return t.narrow(need.dim, need.begin - has.begin, need.length());
 }
 
+/// Where the region's inputs lie, and so its results.
+c10::Device device_of(const Graph& graph, const Region& region, const Values& values) {
+  for (int i = region.begin; i < region.end; ++i) {
+    for (const int id : graph.node(i).reads) {
+      if (id >= 0 && values.at(id).defined()) return values.at(id).device();
+    }
+  }
+  return c10::kCPU;
+}
+
 using AllMoments = std::map<int, Moments>;
 
 std::vector<Tensor> run_step(const Graph& graph, const Step& step, const Piece& piece, const Values& values,
@@ -113,6 +123,7 @@ void Chunked::run_region(size_t which, Values& values, const ReplayOptions& opti
       m.add(take(piece, values, node.reads[0], p.part));
     }
   }
+  const c10::Device device = device_of(graph_, region, values);
   std::map<int, Tensor> whole;
   for (const Course::Output& o : bound.pieces[0].outputs) {
     const Tensor& twin = graph_.value(o.value).twin;
@@ -123,7 +134,7 @@ void Chunked::run_region(size_t which, Values& values, const ReplayOptions& opti
                           values.at(donor->second).storage().use_count() == 1 &&
                           values.at(donor->second).strides() == twin.strides();
     whole[o.value] = is_given ? values.at(donor->second)
-                              : at::empty_strided(twin.sizes(), twin.strides(), twin.options().device(at::kCPU));
+                              : at::empty_strided(twin.sizes(), twin.strides(), twin.options().device(device));
   }
   const Node& last = graph_.node(region.end - 1);
   Tensor sum;

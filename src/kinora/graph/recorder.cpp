@@ -191,7 +191,7 @@ void Recorder::record(const c10::OperatorHandle& op, CallStack& stack) {
     if (is_written(schema.arguments()[i])) node.writes.insert(node.writes.end(), a.ids.begin(), a.ids.end());
     // Factories inside a function name the twins' device: replay must make real tensors.
     if (a.form == Argument::Form::plain && a.plain.isDevice() && a.plain.toDevice().is_meta())
-      a.plain = c10::IValue(c10::Device(at::kCPU));
+      a.plain = c10::IValue(device);
   }
   if (const ShapeRule* rule = find_shape_rule(schema)) {
     apply(*rule, stack, n);

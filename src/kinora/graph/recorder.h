@@ -22,6 +22,7 @@ class Recorder {
   void record(const c10::OperatorHandle& op, CallStack& stack);
 
   int constants_allowed = 0;
+  c10::Device device = c10::kCPU;  ///< of the inputs: where factories make tensors when replayed
 
  private:
   const Tensor& twin(int id) const { return graph_.value(id).twin; }
