@@ -3,7 +3,7 @@
 #include <gtest/gtest.h>
 #include <torch/library.h>
 
-#include <chrono>
+#include <ctime>
 #include <random>
 
 #include "kinora/base/error.h"
@@ -204,9 +204,9 @@ TEST(Plan, FortyEightBlocksTakeLessThanASecond) {
     return {h};
   });
   EXPECT_GT(graph.size(), 48 * 15);
-  const auto start = std::chrono::steady_clock::now();
+  const std::clock_t start = std::clock();  // processor time: the machine may be shared
   const Plan p = plan(graph, {.budget = 6 << 20});
-  const double took = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double took = static_cast<double>(std::clock() - start) / CLOCKS_PER_SEC;
   EXPECT_GE(p.regions.size(), 48u);
   EXPECT_LT(p.bytes, p.whole_bytes / 4);
   EXPECT_LT(took, 1.0);
