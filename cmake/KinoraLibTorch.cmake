@@ -19,6 +19,15 @@ if(KINORA_CUDA)
     endif()
   endforeach()
   target_link_libraries(kinora_torch INTERFACE "${torch_lib}/libtorch_cuda.so" "${torch_lib}/libc10_cuda.so")
+  # For the files that call CUDA and NCCL themselves. cuda_runtime.h includes crt/host_config.h, which has a wheel of its own.
+  set(nccl_lib "${KINORA_DEPS}/nvidia/nccl/lib")
+  set(cuda_headers "${KINORA_DEPS}/nvidia/nccl/include" "${KINORA_DEPS}/nvidia/cu13/include")
+  find_path(KINORA_CUDA_CRT crt/host_config.h PATHS "${KINORA_DEPS}/nvidia/cu13/include" /usr/local/cuda/include)
+  if(NOT KINORA_CUDA_CRT)
+    message(FATAL_ERROR "KINORA_CUDA needs crt/host_config.h of CUDA's toolkit, or of the wheel nvidia-cuda-crt: "
+      "`pip install --target DIR torch==2.11.0 nvidia-cuda-crt==13.0.88` and -DKINORA_DEPS=DIR.")
+  endif()
+  list(APPEND cuda_headers "${KINORA_CUDA_CRT}")
 endif()
 target_link_options(kinora_torch INTERFACE
   "LINKER:--no-as-needed" "LINKER:--allow-shlib-undefined" "LINKER:-rpath,${torch_lib}" "LINKER:-rpath,${cuda_lib}" "LINKER:--disable-new-dtags")

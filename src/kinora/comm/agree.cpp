@@ -1,6 +1,9 @@
 #include "kinora/comm/agree.h"
 
+#include <algorithm>
+#include <array>
 #include <cstring>
+#include <exception>
 #include <vector>
 
 #include "kinora/base/error.h"
@@ -11,6 +14,14 @@ namespace kinora::comm {
 namespace {
 
 constexpr size_t kShown = 120;
+constexpr size_t kMostFromFirst = 4096;
+
+/// What a rank tells the others: it fits one broadcast, so that all know its size.
+struct Told {
+  int64_t size = 0;
+  int64_t is_error = 0;
+  std::array<char, kMostFromFirst> text{};
+};
 
 /// From where the two begin to differ, and a little before.
 std::string shown(std::string_view text, std::string_view other) {
@@ -54,6 +65,32 @@ bool any(Communicator& group, bool mine, std::string_view name) {
   const Tensor number = at::full({1}, mine ? 1 : 0, at::kLong);
   group.all_reduce(number, name)->wait();
   return number.item<int64_t>() > 0;
+}
+
+std::string from_first(Communicator& group, std::string_view what, const std::function<std::string()>& make) {
+  Told told;
+  std::exception_ptr failure;
+  if (group.rank() == 0) {
+    std::string text;
+    try {
+      text = make();
+    } catch (const Error& error) {
+      failure = std::current_exception();
+      text = error.what(), told.is_error = 1;
+      text.resize(std::min(text.size(), kMostFromFirst));
+    }
+    KINORA_ASSERT(text.size() <= kMostFromFirst);
+    told.size = static_cast<int64_t>(text.size());
+    text.copy(told.text.data(), text.size());
+  }
+  const Tensor bytes = at::empty({static_cast<int64_t>(sizeof told)}, at::kByte);
+  std::memcpy(bytes.data_ptr(), &told, sizeof told);
+  group.broadcast(bytes, 0, what)->wait();
+  if (failure) std::rethrow_exception(failure);
+  std::memcpy(&told, bytes.const_data_ptr(), sizeof told);
+  std::string text(told.text.data(), static_cast<size_t>(told.size));
+  if (told.is_error != 0) throw PeerError(concat("rank 0 has not made ", what, ": ", text));
+  return text;
 }
 
 }  // namespace kinora::comm

@@ -1,6 +1,7 @@
 // What ranks must have in common, and what they decide together.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -18,5 +19,9 @@ std::vector<std::string> gather_texts(Communicator& group, std::string_view mine
 
 /// Whether any rank says so. Collective.
 bool any(Communicator& group, bool mine, std::string_view name);
+
+/// What the first rank makes, at most 4 KiB, on every rank. An Error of `make` is thrown there as it is, and as a
+/// PeerError that tells it on the others; `what` names it. Collective.
+std::string from_first(Communicator& group, std::string_view what, const std::function<std::string()>& make);
 
 }  // namespace kinora::comm

@@ -41,5 +41,30 @@ TEST(Agree, OneRankIsEnoughForAny) {
     run_ranks(3, [who](Communicator& g) { EXPECT_EQ(any(g, g.rank() == who, "any"), who >= 0); });
 }
 
+TEST(Agree, WhatTheFirstRankMakesIsEverybodys) {
+  run_ranks(3, [](Communicator& g) {
+    const std::string id("a\0b", 3);
+    EXPECT_EQ(from_first(g, "an id", [&] { return g.rank() == 0 ? id : std::string("not asked"); }), id);
+    EXPECT_EQ(from_first(g, "nothing", [] { return std::string(); }), "");
+    const std::string most(4096, 'x');
+    EXPECT_EQ(from_first(g, "much", [&] { return most; }), most);
+  });
+}
+
+TEST(Agree, WhatTheFirstRankCannotMakeIsToldOnEveryRank) {
+  run_ranks(3, [](Communicator& g) {
+    const auto fail = []() -> std::string { throw ResourceError("no sockets left"); };
+    try {
+      from_first(g, "an id", fail);
+      ADD_FAILURE() << "rank " << g.rank() << " got something";
+    } catch (const ResourceError& error) {
+      EXPECT_EQ(g.rank(), 0);
+    } catch (const PeerError& error) {
+      EXPECT_STREQ(error.what(), "rank 0 has not made an id: no sockets left");
+    }
+    g.barrier("still in step");
+  });
+}
+
 }  // namespace
 }  // namespace kinora::comm

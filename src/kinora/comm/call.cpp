@@ -78,4 +78,8 @@ bool agrees(const Call& mine, int me, const Call& other, int peer) {
   return mine.counts[p] == other.from[i] && mine.from[p] == other.counts[i];
 }
 
+std::string both_sides(const Call& mine, int rank, const Call& other, int peer) {
+  return concat("ranks disagree: rank ", rank, " is in ", describe(mine), ", rank ", peer, " in ", describe(other));
+}
+
 }  // namespace kinora::comm

@@ -51,6 +51,9 @@ std::string describe(const Call& call);
 /// Whether two ranks' calls of one channel and sequence belong together; `mine` is rank `me`'s of the group.
 bool agrees(const Call& mine, int me, const Call& other, int peer);
 
+/// "ranks disagree: rank 0 is in ..., rank 1 in ..."
+std::string both_sides(const Call& mine, int rank, const Call& other, int peer);
+
 /// One step of a hash (FNV-1a, 64 bits).
 uint64_t hash(uint64_t seed, const void* bytes, size_t size);
 inline uint64_t hash(uint64_t seed, uint64_t value) { return hash(seed, &value, sizeof value); }

@@ -8,13 +8,12 @@
 
 #include "kinora/base/error.h"
 #include "kinora/comm/check.h"
+#include "kinora/comm/comparisons.h"
 #include "kinora/comm/counts.h"
 #include "kinora/comm/flight.h"
 
 namespace kinora::comm {
 namespace {
-
-constexpr int64_t kCheckedCalls = 3;
 
 std::span<std::byte> bytes_of(const Tensor& flat, int64_t begin, int64_t count) {
   const auto size = static_cast<int64_t>(flat.element_size());
@@ -49,7 +48,8 @@ class Group final : public Communicator {
       : engine_(std::move(engine)),
         id_(id),
         members_(std::make_shared<const std::vector<int>>(std::move(members))),
-        me_(me) {}
+        me_(me),
+        comparisons_(engine_->options().check) {}
 
   int rank() const override { return me_; }
   int size() const override { return static_cast<int>(members_->size()); }
@@ -162,23 +162,12 @@ class Group final : public Communicator {
     return call;
   }
 
-  /// Whether the ranks compare their calls first. Every rank comes to the same answer, as long as they agree.
-  bool compares(const Call& call, std::string_view name, Counts counts) {
-    if (engine_->options().check == Check::always || size() == 1) return size() > 1;
-    uint64_t shape = hash(static_cast<uint64_t>(call.dtype), static_cast<uint64_t>(call.elements));
-    // Of an all_to_all each rank knows its own counts only, and they need not change on all.
-    if (call.operation != Operation::all_to_all) shape = hash(shape, counts.data(), counts.size_bytes());
-    auto& [seen, last] = seen_[{call.operation, std::string(name)}];
-    if (std::exchange(last, shape) != shape) seen = 0;
-    return seen++ < kCheckedCalls;
-  }
-
   std::unique_ptr<Work> begin(Call call, std::string_view name, Counts counts, Counts from, std::vector<Tensor> buffers,
                               std::function<void(Flight&)> first, bool is_patient = false) {
     call.sequence = sequence_++;
     seal(call, name, counts, from);
-    return fly(call, std::move(buffers), compares(call, name, counts) ? compared(std::move(first)) : std::move(first),
-               is_patient);
+    return fly(call, std::move(buffers),
+               comparisons_.are_due(call, name, counts) ? compared(std::move(first)) : std::move(first), is_patient);
   }
 
   std::unique_ptr<Work> fly(const Call& call, std::vector<Tensor> buffers, std::function<void(Flight&)> first,
@@ -264,7 +253,7 @@ class Group final : public Communicator {
   int me_;
   int64_t sequence_ = 0;
   std::map<int64_t, int64_t> messages_;
-  std::map<std::pair<Operation, std::string>, std::pair<int64_t, uint64_t>> seen_;
+  Comparisons comparisons_;
 };
 
 std::unique_ptr<Communicator> Group::split(int colour, int key) {

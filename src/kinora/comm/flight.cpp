@@ -49,18 +49,13 @@ int cores() {
   return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
-std::string both_sides(const Flight& flight, const Call& other, int peer) {
-  return concat("ranks disagree: rank ", (*flight.members)[static_cast<size_t>(flight.me)], " is in ",
-                describe(flight.call), ", rank ", peer, " in ", describe(other));
-}
-
 }  // namespace
 
 void require_agreement(const Flight& flight, const Call& other, int peer) {
   const auto& members = *flight.members;
   const auto at = std::find(members.begin(), members.end(), peer);
   if (!agrees(flight.call, flight.me, other, static_cast<int>(at - members.begin())))
-    throw PeerError(both_sides(flight, other, peer));
+    throw PeerError(both_sides(flight.call, members[static_cast<size_t>(flight.me)], other, peer));
 }
 
 Engine::Engine(std::shared_ptr<Transport> transport, const ExchangeOptions& options)
