@@ -104,7 +104,10 @@ int groups_of(const Options& o, size_t requests, int ranks) {
 }
 
 int batch(const Options& o, Context& context) {
-  comm::Communicator& all = context.ranks.join();
+  ModelOptions model = o.model;
+  model.device = context.ranks.own_device(model.device);
+  video::PipelineOptions options = pipeline_options(model, &context.ledger);
+  comm::Communicator& all = context.ranks.join(options.device);
   const bool is_first = all.rank() == 0;
   if (!is_first) set_log_sink([](LogLevel, std::string_view) {});
   use_threads(o.threads);
@@ -114,7 +117,6 @@ int batch(const Options& o, Context& context) {
   const int groups = groups_of(o, requests.size(), all.size()), group = all.rank() / (all.size() / groups);
   const auto team = all.split(group, all.rank());
 
-  video::PipelineOptions options = pipeline_options(o.model, &context.ledger);
   options.ranks = team.get(), options.ranks_of_host = context.ranks.of_host();
   video::Pipeline pipeline = video::Pipeline::load(options);
   std::vector<Piece> pieces;

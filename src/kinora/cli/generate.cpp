@@ -122,8 +122,10 @@ Json json_of(const video::Spread& spread, const comm::Traffic& traffic) {
 }
 
 video::Pipeline load_pipeline(const GenerateOptions& o, Context& context) {
-  video::PipelineOptions options = pipeline_options(o.model, &context.ledger);
-  options.ranks = &context.ranks.join();
+  ModelOptions model = o.model;
+  model.device = context.ranks.own_device(model.device);
+  video::PipelineOptions options = pipeline_options(model, &context.ledger);
+  options.ranks = &context.ranks.join(options.device);
   options.ranks_of_host = context.ranks.of_host();
   return video::Pipeline::load(options);
 }

@@ -4,6 +4,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
+#include "kinora/comm/nccl.h"
 #include "kinora/comm/single.h"
 
 namespace kinora::cli {
@@ -28,11 +29,26 @@ comm::Communicator& Ranks::join() {
   if (comm::checks_always(variable)) options.check = comm::Check::always;
   // The launcher puts it before each line; others do not.
   if (variable("KINORA_LAUNCHED") == nullptr) set_log_prefix(concat("rank ", place->rank, ": "));
+  exchange_ = {.deadline = options.deadline, .check = options.check};
   world_ = comm::join(*place, options);
   return world_->all();
 }
 
+comm::Communicator& Ranks::join(at::Device device) {
+  comm::Communicator& all = join();
+  if (device.is_cpu() || all.size() == 1) return all;
+  if (!devices_) devices_ = comm::nccl(all, device, exchange_);
+  return *devices_;
+}
+
+std::string Ranks::own_device(const std::string& name) {
+  if (name != "cuda" || join().size() == 1) return name;
+  return concat("cuda:", world_->rank_of_host());
+}
+
 void Ranks::finish() {
+  if (devices_) devices_->barrier("end of the devices' work");
+  devices_.reset();
   if (world_) world_->finish();
 }
 
@@ -42,9 +58,9 @@ void Ranks::end_all(const comm::Failure& failure) {
   if (!world_) return;
   if (failure.exit_code == CancelledError().exit_code()) {
     try {
-      world_->finish();
+      finish();
       return;
-    } catch (const Error&) {  // somebody did not stop: end it as any other failure
+    } catch (const std::exception&) {  // somebody did not stop: end it as any other failure
     }
   }
   world_->end_all(failure);

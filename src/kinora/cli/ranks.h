@@ -17,6 +17,11 @@ class Ranks {
   /// All ranks with which this process was started (kinora launch, mpirun, srun); alone: itself. The first call starts
   /// MPI. Throws as comm::join.
   comm::Communicator& join();
+  /// The same ranks, for tensors of `device` too: a GPU's go over NCCL, those of the CPU as with join(). On every rank or
+  /// on none, one device a run. Throws as join and comm::nccl.
+  comm::Communicator& join(at::Device device);
+  /// The device that --device names for this rank: "cuda" is the GPU with this rank's number on its host. Joins.
+  std::string own_device(const std::string& name);
   /// Of those, how many are on this host; behind join().
   int of_host() const { return world_ ? world_->ranks_of_host() : 1; }
   /// MPI's own side, for measurements; nullptr when alone.
@@ -33,6 +38,8 @@ class Ranks {
  private:
   std::unique_ptr<comm::World> world_;
   std::unique_ptr<comm::Communicator> alone_;
+  comm::ExchangeOptions exchange_;
+  std::unique_ptr<comm::Communicator> devices_;  ///< of GPUs; gone before the world
 };
 
 }  // namespace kinora::cli

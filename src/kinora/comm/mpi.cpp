@@ -159,6 +159,7 @@ class MpiWorld final : public World {
     std::vector<bool> is_near;
     for (const Greeting& g : all) is_near.push_back(g.host == all[static_cast<size_t>(rank)].host);
     ranks_of_host_ = static_cast<int>(std::count(is_near.begin(), is_near.end(), true));
+    rank_of_host_ = static_cast<int>(std::count(is_near.begin(), is_near.begin() + rank, true));
     auto transport =
         std::make_shared<MpiTransport>(Board(memory_.data(), static_cast<int>(all.size()), rank), std::move(is_near));
     board_ = &transport->board();
@@ -173,6 +174,7 @@ class MpiWorld final : public World {
 
   Communicator& all() override { return *all_; }
   int ranks_of_host() const override { return ranks_of_host_; }
+  int rank_of_host() const override { return rank_of_host_; }
 
   void finish() override {
     all_->barrier("end of the program");
@@ -231,7 +233,7 @@ class MpiWorld final : public World {
   milliseconds deadline_;
   std::unique_ptr<Communicator> all_;
   Board* board_ = nullptr;
-  int ranks_of_host_ = 1;
+  int ranks_of_host_ = 1, rank_of_host_ = 0;
   bool is_over_ = false;
 };
 

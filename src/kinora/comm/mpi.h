@@ -28,6 +28,7 @@ class World {
   virtual ~World() = default;  ///< without `finish`: the other ranks see that this one has failed
   virtual Communicator& all() = 0;
   virtual int ranks_of_host() const = 0;  ///< this one's: they share its memory and cores
+  virtual int rank_of_host() const = 0;   ///< this rank among them, in the order of ranks
 
   /// Waits for all ranks and ends MPI. Throws as collectives do.
   virtual void finish() = 0;

@@ -192,7 +192,8 @@ Plan Pipeline::plan(const Request& request) const {
   if (parts_->transformer_part.weights) sizes.transformer_bytes = 0;
   if (parts_->vae_part.weights) sizes.vae_bytes = 0;
   const uint64_t room = memory_room(request.memory, parts_->device);
-  const Fit fit = fit_into(sizes, plan, room / static_cast<uint64_t>(request.memory > 0 ? 1 : parts_->ranks_of_host));
+  const bool shares_memory = request.memory == 0 && parts_->device.is_cpu();  // a GPU is one rank's
+  const Fit fit = fit_into(sizes, plan, room / static_cast<uint64_t>(shares_memory ? parts_->ranks_of_host : 1));
   plan.batch = fit.batch;
   plan.one_by_one = fit.one_by_one;
   settle(plan, parts_->ranks);

@@ -31,6 +31,7 @@ struct PipelineOptions {
   Ledger* ledger = nullptr;  ///< counts mapped weights
   /// The ranks that make requests together, or null for one process; outlives the pipeline. Each of them calls plan() and
   /// generate() with the same request. Frames come on the first rank alone, whose hooks are called; the others need none.
+  /// They exchange tensors of `device` and of the CPU.
   comm::Communicator* ranks = nullptr;
   int ranks_of_host = 1;  ///< that share this machine's memory
 };

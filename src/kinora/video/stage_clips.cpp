@@ -131,15 +131,10 @@ void decode_in_turns(const Work& work, const std::vector<Pictures>& all, const O
     const size_t end = std::min(all.size(), begin + n);
     media::Frames own;
     if (begin + rank < end) own = decode_pictures(work, all[begin + rank].latents);
-    if (rank > 0 && begin + rank < end) ranks.send(as_bytes(own).to(work.parts.device), 0, "frames")->wait();
+    if (rank > 0 && begin + rank < end) ranks.send(as_bytes(own), 0, "frames")->wait();
     for (size_t i = begin; rank == 0 && i < end; ++i) {
       media::Frames frames = i == begin ? std::move(own) : media::make_frames(all[i].latents.size(2), height, width);
-      if (i > begin) {
-        const Tensor bytes =
-            at::empty({static_cast<int64_t>(frames.rgb.size())}, at::TensorOptions(work.parts.device).dtype(at::kByte));
-        ranks.recv(bytes, static_cast<int>(i - begin), "frames")->wait();
-        as_bytes(frames).copy_(bytes);
-      }
+      if (i > begin) ranks.recv(as_bytes(frames), static_cast<int>(i - begin), "frames")->wait();
       on_frames(std::move(frames), all[i].first);
     }
   }

@@ -35,9 +35,9 @@ std::vector<at::Tensor> make_in_turns(comm::Communicator& ranks, int64_t count, 
   for (int64_t i = 0; i < count; ++i) {
     at::Tensor& t = all[static_cast<size_t>(i)];
     const int root = static_cast<int>(i % ranks.size());
-    const at::Tensor header = (t.defined() ? header_of(t) : at::zeros({2 + kMostDims}, at::kLong)).to(device);
+    const at::Tensor header = t.defined() ? header_of(t) : at::zeros({2 + kMostDims}, at::kLong);
     ranks.broadcast(header, root, name)->wait();
-    if (!t.defined()) t = empty_of(header.cpu(), device);
+    if (!t.defined()) t = empty_of(header, device);
     ranks.broadcast(t.view({-1}), root, name)->wait();
   }
   return all;
