@@ -186,7 +186,7 @@ class NcclLane final : public Lane {
 
   /// Ends the exchanges that this rank's device waits in: kernels that wait for others return, with whatever they have.
   /// With mutex_, or before there is a watcher.
-  void abort(std::exception_ptr cause) {
+  void give_up(std::exception_ptr cause) {
     failure_ = std::move(cause);
     if (comm_ != nullptr) ncclCommAbort(std::exchange(comm_, nullptr));
     flights_.clear();
@@ -199,12 +199,12 @@ class NcclLane final : public Lane {
       const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state);
       said = asked == ncclSuccess ? state : asked;
       if (said != ncclInProgress || Clock::now() - begin < deadline_) continue;
-      abort(std::make_exception_ptr(
+      give_up(std::make_exception_ptr(
           DeadlineError(concat(doing, ": not all ranks have come within ", seconds(deadline_), " s"), kDeadlineWords)));
       std::rethrow_exception(failure_);
     }
     if (said == ncclSuccess) return;
-    abort(std::make_exception_ptr(error_of(said, doing, comm_)));
+    give_up(std::make_exception_ptr(error_of(said, doing, comm_)));
     std::rethrow_exception(failure_);
   }
 
@@ -214,7 +214,8 @@ class NcclLane final : public Lane {
       try {
         look();
       } catch (const std::exception& error) {  // of the device itself
-        abort(std::make_exception_ptr(PeerError(concat("watching exchanges of ", device_.str(), ": ", error.what()))));
+        give_up(
+            std::make_exception_ptr(PeerError(concat("watching exchanges of ", device_.str(), ": ", error.what()))));
       }
       wake_.wait_for(lock, stop, kBetweenLooks, [] { return false; });
     }
@@ -227,14 +228,14 @@ class NcclLane final : public Lane {
     ncclResult_t state = ncclSuccess;
     const ncclResult_t asked = ncclCommGetAsyncError(comm_, &state);
     if (is_failure(asked) || is_failure(state))
-      return abort(std::make_exception_ptr(error_of(is_failure(asked) ? asked : state, describe(first.call), comm_)));
+      return give_up(std::make_exception_ptr(error_of(is_failure(asked) ? asked : state, describe(first.call), comm_)));
     // The device may still compute what was asked for before: that is no wait for others.
     if (!first.waits_since) {
       if (first.ready.query()) first.waits_since = Clock::now();
     } else if (Clock::now() - *first.waits_since > deadline_) {
-      abort(std::make_exception_ptr(DeadlineError(concat(describe(first.call), ": ", device_.str(),
-                                                         " has waited for the others for ", seconds(deadline_), " s"),
-                                                  kDeadlineWords)));
+      give_up(std::make_exception_ptr(DeadlineError(concat(describe(first.call), ": ", device_.str(),
+                                                           " has waited for the others for ", seconds(deadline_), " s"),
+                                                    kDeadlineWords)));
     }
   }
 
