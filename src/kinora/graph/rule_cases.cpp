@@ -6,30 +6,10 @@
 #include "kinora/ops/norm.h"
 
 namespace kinora::graph {
-namespace {
-
-using Tensors = std::vector<Tensor>;
-
-Tensor draw(at::IntArrayRef sizes) { return at::rand(sizes, at::kDouble) + 0.1; }
-
-struct Cases {
-  std::vector<RuleCase> all;
-  template <typename F>
-  void add(std::string dims, Tensors inputs, F f) {
-    all.push_back({std::move(dims), std::move(inputs), [f](const Tensors& in) -> Tensors {
-                     if constexpr (std::is_same_v<decltype(f(in)), Tensor>)
-                       return {f(in)};
-                     else
-                       return f(in);
-                   }});
-  }
-};
-
-}  // namespace
 
 std::vector<RuleCase> window_cases() {
-  Cases cases;
-  const auto add = [&](const char* dims, const Tensors& in, auto f) { cases.add(dims, in, f); };
+  RuleCases cases;
+  const auto add = [&](const char* dims, const RuleCases::Tensors& in, auto f) { cases.add(dims, in, f); };
   const Tensor x = draw({2, 4, 9, 7}), w = draw({6, 4, 3, 3}), b = draw({6}), v = draw({2, 4, 6, 5, 5});
   add("0123", {x, w, b}, [](const auto& in) { return ops::conv(in[0], in[1], in[2], {1, 1}, {1, 1}); });
   add("0123", {x, w, b}, [](const auto& in) { return ops::conv(in[0], in[1], in[2], {2, 2}, {0, 1}); });
@@ -56,8 +36,8 @@ std::vector<RuleCase> window_cases() {
 }
 
 std::vector<RuleCase> rule_cases() {
-  Cases cases;
-  const auto add = [&](const char* dims, const Tensors& in, auto f) { cases.add(dims, in, f); };
+  RuleCases cases;
+  const auto add = [&](const char* dims, const RuleCases::Tensors& in, auto f) { cases.add(dims, in, f); };
   const Tensor x = draw({2, 5, 8}), w = draw({6, 8}), b = draw({6}), q = draw({2, 3, 7, 4}), k = draw({2, 3, 9, 4}),
                a = draw({4, 6}), c = draw({6, 5});
   add("012", {x, w, b}, [](const auto& in) { return at::linear(in[0], in[1], in[2]); });
@@ -104,11 +84,11 @@ std::vector<RuleCase> rule_cases() {
   });
   add("01", {q}, [](const auto& in) { return at::sum(in[0], {1, -1}); });
   add("0", {x}, [](const auto& in) { return at::sum(in[0], {1, 2}); });
-  add("02", {x}, [](const auto& in) -> Tensors {
+  add("02", {x}, [](const auto& in) -> RuleCases::Tensors {
     const auto [v, m] = at::var_mean(in[0], at::IntArrayRef{1}, true, true);
     return {v, m};
   });
-  add("02", {x}, [](const auto& in) -> Tensors {
+  add("02", {x}, [](const auto& in) -> RuleCases::Tensors {
     const auto [v, m] =
         at::var_mean(in[0], at::OptionalIntArrayRef(at::IntArrayRef{1}), std::optional<at::Scalar>(0), true);
     return {v, m};

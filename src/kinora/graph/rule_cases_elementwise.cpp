@@ -4,30 +4,10 @@
 #include "kinora/ops/residual.h"
 
 namespace kinora::graph {
-namespace {
-
-using Tensors = std::vector<Tensor>;
-
-Tensor draw(at::IntArrayRef sizes) { return at::rand(sizes, at::kDouble) + 0.1; }
-
-struct Cases {
-  std::vector<RuleCase> all;
-  template <typename F>
-  void add(std::string dims, Tensors inputs, F f) {
-    all.push_back({std::move(dims), std::move(inputs), [f](const Tensors& in) -> Tensors {
-                     if constexpr (std::is_same_v<decltype(f(in)), Tensor>)
-                       return {f(in)};
-                     else
-                       return f(in);
-                   }});
-  }
-};
-
-}  // namespace
 
 std::vector<RuleCase> elementwise_cases() {
-  Cases cases;
-  const auto add = [&](const char* dims, const Tensors& in, auto f) { cases.add(dims, in, f); };
+  RuleCases cases;
+  const auto add = [&](const char* dims, const RuleCases::Tensors& in, auto f) { cases.add(dims, in, f); };
   const Tensor x = draw({3, 5, 7}), y = draw({5, 1}), b = x > 0.5;
   add("012", {x, y}, [](const auto& in) { return at::add(in[0], in[1]); });
   add("012", {x, y}, [](const auto& in) { return at::sub(in[0], in[1]); });

@@ -1,30 +1,10 @@
 #include "kinora/graph/rule_cases.h"
 
 namespace kinora::graph {
-namespace {
-
-using Tensors = std::vector<Tensor>;
-
-Tensor draw(at::IntArrayRef sizes) { return at::rand(sizes, at::kDouble) + 0.1; }
-
-struct Cases {
-  std::vector<RuleCase> all;
-  template <typename F>
-  void add(std::string dims, Tensors inputs, F f) {
-    all.push_back({std::move(dims), std::move(inputs), [f](const Tensors& in) -> Tensors {
-                     if constexpr (std::is_same_v<decltype(f(in)), Tensor>)
-                       return {f(in)};
-                     else
-                       return f(in);
-                   }});
-  }
-};
-
-}  // namespace
 
 std::vector<RuleCase> view_cases() {
-  Cases cases;
-  const auto add = [&](const char* dims, const Tensors& in, auto f) { cases.add(dims, in, f); };
+  RuleCases cases;
+  const auto add = [&](const char* dims, const RuleCases::Tensors& in, auto f) { cases.add(dims, in, f); };
   const Tensor x = draw({2, 6, 4}), y = draw({2, 3, 4, 6});
   add("012", {x}, [](const auto& in) { return in[0].view({2, 6, 2, 2}); });
   add("012", {y}, [](const auto& in) { return in[0].view({2, 12, 6}); });
