@@ -215,32 +215,19 @@ struct SwitchFunction : torch::autograd::Function<SwitchFunction> {
   }
 };
 
-struct GatherFunction : torch::autograd::Function<GatherFunction> {
-  static Tensor forward(AutogradContext* context, const Tensor& part, int64_t dim, IntArrayRef counts, int64_t group,
+/// Of one tensor along one dimension: `kForward`, and `kBackward` of the gradient.
+template <auto& kForward, auto& kBackward>
+struct Transposed : torch::autograd::Function<Transposed<kForward, kBackward>> {
+  static Tensor forward(AutogradContext* context, const Tensor& t, int64_t dim, IntArrayRef counts, int64_t group,
                         std::string_view name) {
     save(context, dim, counts, group, name);
     at::AutoDispatchBelowADInplaceOrView below;
-    return gather_op(part, dim, counts, group, name);
+    return kForward(t, dim, counts, group, name);
   }
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     auto& saved = context->saved_data;
     const std::vector<int64_t> counts = saved["counts"].toIntVector();
-    return {scatter_op(grads[0], saved["dim"].toInt(), counts, saved["group"].toInt(), saved["name"].toStringRef()),
-            Tensor(), Tensor(), Tensor(), Tensor()};
-  }
-};
-
-struct ScatterFunction : torch::autograd::Function<ScatterFunction> {
-  static Tensor forward(AutogradContext* context, const Tensor& partial, int64_t dim, IntArrayRef counts, int64_t group,
-                        std::string_view name) {
-    save(context, dim, counts, group, name);
-    at::AutoDispatchBelowADInplaceOrView below;
-    return scatter_op(partial, dim, counts, group, name);
-  }
-  static variable_list backward(AutogradContext* context, const variable_list& grads) {
-    auto& saved = context->saved_data;
-    const std::vector<int64_t> counts = saved["counts"].toIntVector();
-    return {gather_op(grads[0], saved["dim"].toInt(), counts, saved["group"].toInt(), saved["name"].toStringRef()),
+    return {kBackward(grads[0], saved["dim"].toInt(), counts, saved["group"].toInt(), saved["name"].toStringRef()),
             Tensor(), Tensor(), Tensor(), Tensor()};
   }
 };
@@ -263,11 +250,11 @@ std::vector<Tensor> switch_with_grad(TensorList tensors, int64_t cut, int64_t jo
 }
 
 Tensor gather_with_grad(const Tensor& part, int64_t dim, IntArrayRef counts, int64_t group, std::string_view name) {
-  return GatherFunction::apply(part, dim, counts, group, name);
+  return Transposed<gather_op, scatter_op>::apply(part, dim, counts, group, name);
 }
 
 Tensor scatter_with_grad(const Tensor& partial, int64_t dim, IntArrayRef counts, int64_t group, std::string_view name) {
-  return ScatterFunction::apply(partial, dim, counts, group, name);
+  return Transposed<scatter_op, gather_op>::apply(partial, dim, counts, group, name);
 }
 
 Tensor sum_with_grad(const Tensor& partial, int64_t group, std::string_view name) {
