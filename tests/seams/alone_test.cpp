@@ -5,8 +5,9 @@
 #include <stdexcept>
 
 #include "kinora/base/error.h"
+#include "kinora/graph/block_graphs.h"
+#include "kinora/graph/capture.h"
 #include "kinora/ops/norm.h"
-#include "seams/block_graphs.h"
 #include "seams/on_each_model.h"
 #include "seams/policies.h"
 #include "seams/ranks.h"
@@ -238,74 +239,18 @@ TEST_P(Alone, BrokenSlotThatAutogradHoldsIsRefusedToTheNext) {
   EXPECT_THROW(gradients(subject, streamed, slot.values()), std::logic_error);
 }
 
-TEST(Capture, SeesCallsOnThisThread) {
-  const Tensor x = at::arange(6, at::kDouble).view({2, 3});
-  const Graph graph =
-      capture({x}, {}, nullptr, [](const auto& in, WeightSource*) -> std::vector<Tensor> { return {in[0] + 1}; });
-  ASSERT_EQ(graph.nodes.size(), 1u);
-  EXPECT_TRUE(replay(graph, {x * 2})[0].equal(x * 2 + 1));
-}
-
-TEST(Capture, FollowsListsWritesAndFactories) {
-  const Tensor x = at::arange(6, at::kDouble).view({2, 3});
-  const auto f = [](const std::vector<Tensor>& in, WeightSource*) -> std::vector<Tensor> {
-    const auto parts = in[0].chunk(3, 1);
-    Tensor sum = at::zeros_like(parts[1]);
-    sum.add_(parts[2]).mul_(3);
-    Tensor wide = at::cat({2 - parts[0], sum, parts[1]}, 1);
-    wide.narrow(1, 1, 1).add_(at::ones({2, 1}, in[0].options()));
-    return {at::where(wide > 1, wide, -wide), wide.select(1, 0)};
-  };
-  const Graph graph = capture({x}, {}, nullptr, f);
-  const auto got = replay(graph, {x + 5}), want = f({x + 5}, nullptr);
-  EXPECT_TRUE(got[0].equal(want[0]));
-  EXPECT_TRUE(got[1].equal(want[1]));
-  EXPECT_FALSE(got[1].is_alias_of(got[0]));
-}
-
-/// An operator as nobody must write one: its kernel is no dispatcher call.
-Tensor doubled_behind_the_dispatcher(const Tensor& x) {
-  Tensor out = at::empty_like(x);
-  const auto* from = x.const_data_ptr<double>();
-  auto* to = out.mutable_data_ptr<double>();
-  for (int64_t i = 0; from && to && i < x.numel(); ++i) to[i] = 2 * from[i];
-  return out;
-}
-
-TEST(Capture, BrokenCallsAreSeen) {
-  const Tensor x = at::ones({2, 3}, at::kDouble);
-  using In = const std::vector<Tensor>&;
-  using Out = std::vector<Tensor>;
-  ASSERT_TRUE(doubled_behind_the_dispatcher(x).equal(x * 2));
-  EXPECT_ANY_THROW(
-      capture({x}, {}, nullptr, [](In in, WeightSource*) -> Out { return {doubled_behind_the_dispatcher(in[0])}; }));
-  EXPECT_ANY_THROW(capture({x}, {}, nullptr,
-                           [](In in, WeightSource*) -> Out { return {doubled_behind_the_dispatcher(in[0]) + 1}; }));
-  EXPECT_THROW(capture({x}, {}, nullptr, [](In in, WeightSource*) -> Out { return {in[0].add_(1)}; }),
-               std::logic_error);
-  EXPECT_THROW(capture({x}, {}, nullptr, [&](In in, WeightSource*) -> Out { return {in[0] + x}; }), std::logic_error);
-  EXPECT_ANY_THROW(
-      capture({x}, {}, nullptr, [](In in, WeightSource*) -> Out { return {in[0] * in[0].sum().item<double>()}; }));
-}
-
 TEST_P(Alone, BlocksReplayBitForBitAtEveryStep) {
-  BlockGraphs graphs;
+  graph::BlockGraphs graphs;
   EXPECT_TRUE(identical(with(graphs), denoise(subject, run)));
-  EXPECT_EQ(graphs.plans(), static_cast<size_t>(subject.blocks));  // one a block serves all calls
-  EXPECT_EQ(graphs.replays, subject.blocks * static_cast<int>(std::size(kSchedule)));
+  EXPECT_EQ(graphs.counts().graphs, subject.blocks);  // one a block serves all calls
+  EXPECT_EQ(graphs.counts().replays, subject.blocks * static_cast<int>(std::size(kSchedule)));
   const Tensor one = subject.latents.narrow(0, 1, 1);  // a batch of one takes other ways through some operators
   kinora::Run graphed = run;
   graphed.policy = &graphs;
   EXPECT_TRUE(identical(denoise(subject, graphed, kSchedule, one), denoise(subject, run, kSchedule, one)));
-  EXPECT_EQ(graphs.plans(), static_cast<size_t>(2 * subject.blocks));
-  const std::set<std::string> mismatches(graphs.mismatches.begin(), graphs.mismatches.end());
+  EXPECT_EQ(graphs.counts().graphs, 2 * subject.blocks);
+  const std::set<std::string> mismatches(graphs.mismatches().begin(), graphs.mismatches().end());
   EXPECT_EQ(mismatches, std::set<std::string>{});
-}
-
-TEST_P(Alone, BrokenConditioningIsSeen) {
-  BlockGraphs graphs;
-  graphs.forgets_conditioning = true;
-  EXPECT_THROW(with(graphs), std::logic_error);
 }
 
 TEST(Operators, TakeTheSameWayUnderEveryGradMode) {
@@ -330,7 +275,7 @@ TEST(Operators, TakeTheSameWayUnderEveryGradMode) {
   {
     c10::InferenceMode inference;
     EXPECT_TRUE(norm(leaf).equal(want) && norm(leaf).is_inference());
-    const Graph graph = capture({x}, {}, nullptr, [&](const auto& in, WeightSource*) -> std::vector<Tensor> {
+    const graph::Graph graph = graph::capture({{x}, {}}, [&](const auto& in) -> std::vector<Tensor> {
       return {ops::layer_norm(in[0], std::nullopt, std::nullopt, in[0].select(1, 0).unsqueeze(1), std::nullopt, 1e-6)};
     });
     EXPECT_EQ(graph.nodes.size(), 3u);  // select, unsqueeze, and one node for the operator

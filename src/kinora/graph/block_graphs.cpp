@@ -99,6 +99,14 @@ BlockGraphs::Captured BlockGraphs::capture_block(const Run& run, const Stack& bl
   return c;
 }
 
+size_t BlockGraphs::nodes(std::string_view key) const {
+  size_t total = 0;
+  for (const auto& [name, captured] : captured_) {
+    if (captured->graph && name.starts_with(key)) total += captured->graph->nodes.size();
+  }
+  return total;
+}
+
 const Plan& BlockGraphs::plan_for(const Graph& graph, const std::vector<Tensor>& inputs) {
   const uint64_t hash = hash_of(graph);
   const auto known = plans_.find(hash);

@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kinora/graph/arena.h"
@@ -39,6 +40,8 @@ class BlockGraphs : public Policy {
     int64_t whole_bytes = 0;        ///< the same without pieces
   };
   const Counts& counts() const { return counts_; }
+  /// Nodes of all graphs whose key begins so: "blocks.0 reused 0101 kept ...".
+  size_t nodes(std::string_view key) const;
   /// Results whose layout was not that of their twins: each is an operator whose meta kernel is wrong.
   const std::vector<std::string>& mismatches() const { return mismatches_; }
 

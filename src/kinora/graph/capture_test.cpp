@@ -114,6 +114,45 @@ TEST(Capture, RefusesAValueThatNoOperatorWrote) {
       capture({{x}, {}}, [](const Tensors& in) -> Tensors { return {in[0] + at::empty_like(in[0]).zero_()}; }));
 }
 
+TEST(Capture, FollowsListsWritesAndFactories) {
+  const Tensor x = at::arange(6, at::kDouble).view({2, 3});
+  const auto f = [](const Tensors& in) -> Tensors {
+    const auto parts = in[0].chunk(3, 1);
+    Tensor sum = at::zeros_like(parts[1]);
+    sum.add_(parts[2]).mul_(3);
+    Tensor wide = at::cat({2 - parts[0], sum, parts[1]}, 1);
+    wide.narrow(1, 1, 1).add_(at::ones({2, 1}, in[0].options()));
+    return {at::where(wide > 1, wide, -wide), wide.select(1, 0)};
+  };
+  const Graph graph = capture({{x}, {}}, f);
+  const auto got = replay(graph, {x + 5}), want = f({x + 5});
+  EXPECT_TRUE(got[0].equal(want[0]));
+  EXPECT_TRUE(got[1].equal(want[1]));
+  EXPECT_FALSE(got[1].is_alias_of(got[0]));
+}
+
+/// An operator as nobody must write one: its kernel is no dispatcher call.
+Tensor doubled_behind_the_dispatcher(const Tensor& x) {
+  Tensor out = at::empty_like(x);
+  const auto* from = x.const_data_ptr<double>();
+  auto* to = out.mutable_data_ptr<double>();
+  for (int64_t i = 0; from && to && i < x.numel(); ++i) to[i] = 2 * from[i];
+  return out;
+}
+
+TEST(Capture, BrokenCallsAreSeen) {
+  const Tensor x = at::ones({2, 3}, at::kDouble);
+  ASSERT_TRUE(doubled_behind_the_dispatcher(x).equal(x * 2));
+  EXPECT_ANY_THROW(
+      capture({{x}, {}}, [](const Tensors& in) -> Tensors { return {doubled_behind_the_dispatcher(in[0])}; }));
+  EXPECT_ANY_THROW(
+      capture({{x}, {}}, [](const Tensors& in) -> Tensors { return {doubled_behind_the_dispatcher(in[0]) + 1}; }));
+  EXPECT_THROW(capture({{x}, {}}, [](const Tensors& in) -> Tensors { return {in[0].add_(1)}; }), std::logic_error);
+  EXPECT_THROW(capture({{x}, {}}, [&](const Tensors& in) -> Tensors { return {in[0] + x}; }), std::logic_error);
+  EXPECT_ANY_THROW(
+      capture({{x}, {}}, [](const Tensors& in) -> Tensors { return {in[0] * in[0].sum().item<double>()}; }));
+}
+
 TEST(Capture, BelongsToItsThread) {
   const Tensor x = at::rand({4});
   const Graph graph = capture({{x}, {}}, [&](const Tensors& in) -> Tensors {
@@ -121,6 +160,7 @@ TEST(Capture, BelongsToItsThread) {
     return {in[0] + 1};
   });
   EXPECT_EQ(graph.nodes.size(), 1u);
+  EXPECT_TRUE(replay(graph, {x * 2})[0].equal(x * 2 + 1));
 }
 
 TEST(Capture, DispatchKeyIsSeen) { EXPECT_NO_THROW(check_dispatch_key()); }
