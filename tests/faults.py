@@ -9,8 +9,8 @@ STEPS_ON_RANKS is the program of tests/ranks. The numbers of the trials are thos
 import argparse
 import json
 import os
-import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -20,123 +20,7 @@ import time
 import uuid
 from pathlib import Path
 
-OUTER_LIMIT_S = 60
-SHARED = Path("/dev/shm")
-
-
-class Wrong(Exception):
-    pass
-
-
-def require(is_right, *what):
-    if not is_right:
-        raise Wrong(" ".join(str(w) for w in what))
-
-
-def is_in_use(path):
-    """By a process that lives: other jobs may run on this machine."""
-    owner = re.match(r"kinora-(?:board|job)-(\d+)|pid\.(\d+)", path.name)
-    if owner:
-        return Path("/proc", owner.group(1) or owner.group(2)).exists()
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            if str(path) in maps.read_text():
-                return True
-        except OSError:
-            pass
-    return False
-
-
-def leftovers():
-    """What a job of ours or of Open MPI has left in folders that all share."""
-    temporary = Path(tempfile.gettempdir())
-    found = [p for folder in (SHARED, temporary) for p in folder.iterdir() if re.match(r"kinora-(board|job)-|vader_segment", p.name)]
-    found += temporary.glob("ompi.*/pid.*")
-    return {str(p) for p in found if not is_in_use(p)}
-
-
-def processes_of(mark):
-    """Processes, zombies aside, that were started with this mark in their variables."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            if mark.encode() in (entry / "environ").read_bytes() and "State:\tZ" not in (entry / "status").read_text():
-                found.append(int(entry.name))
-        except OSError:
-            pass
-    return found
-
-
-class Run:
-    """`kinora launch -n RANKS -- COMMAND`, watched from outside."""
-
-    def __init__(self, bench, ranks, *command, env=None, launch=()):
-        self.mark = "KINORA_TRIAL=" + uuid.uuid4().hex
-        name, value = self.mark.split("=")
-        self.words_file = tempfile.TemporaryFile("w+", errors="replace")
-        self.begun = time.monotonic()
-        self.ranks, self.slack = ranks, 3 if bench.is_short else 1
-        self.process = subprocess.Popen([bench.program, "launch", "-n", str(ranks), *launch, "--", *map(str, command)], stdout=subprocess.PIPE,
-                                        stderr=self.words_file, text=True, env={**os.environ, name: value, **(env or {})})
-
-    def words(self):
-        self.words_file.seek(0)
-        return self.words_file.read()
-
-    def wait_for(self, pattern, count=1):
-        """All groups of `count` matches in what was written to standard error."""
-        while time.monotonic() - self.begun < OUTER_LIMIT_S:
-            found = re.findall(pattern, self.words(), re.M)
-            if len(found) >= count:
-                return found
-            require(self.process.poll() is None, "ended before it wrote", pattern, ":", self.words())
-            time.sleep(0.01)
-        raise Wrong(f"did not write {pattern}: {self.words()}")
-
-    def process_ids(self):
-        """By rank."""
-        found = self.wait_for(r"^(?:rank (\d+): )?process (\d+)$", self.ranks)
-        return {int(rank or 0): int(pid) for rank, pid in found}
-
-    def end(self, within_s=None, since=None):
-        """Waits, and requires that nothing is left. -> exit code, standard output, standard error."""
-        try:
-            out = self.process.communicate(timeout=OUTER_LIMIT_S)[0]
-        except subprocess.TimeoutExpired:
-            words = self.words()
-            for pid in [self.process.pid, *processes_of(self.mark)]:
-                os.kill(pid, signal.SIGKILL)
-            raise Wrong(f"hangs: {words}") from None
-        took = time.monotonic() - (since or self.begun)
-        within_s = within_s and within_s * self.slack
-        require(within_s is None or took <= within_s, f"took {took:.1f} s, not {within_s} s:", self.words())
-        alive = processes_of(self.mark)
-        require(not alive, "left processes", alive)
-        return self.process.returncode, out, self.words()
-
-
-class Bench:
-    def __init__(self, program, steps, folder, is_short):
-        self.is_short = is_short
-        self.program, self.steps, self.folder = Path(program).resolve(), Path(steps).resolve(), folder
-        self.chance = random.Random(7)
-
-    def variants(self, variants, count=1):
-        return variants[:count] if self.is_short else variants
-
-    def run(self, ranks, *args, **options):
-        return Run(self, ranks, self.steps, *args, **options)
-
-    def clean_run(self, ranks, *args, **options):
-        code, out, words = self.run(ranks, *args, **options).end()
-        require(code == 0, f"a run without a fault ended with {code}:", words)
-        return out, words
-
-
-def said(words):
-    return [line for line in words.splitlines() if re.match(r"(rank \d+: )?kinora: ", line)]
+from rank_runs import OUTER_LIMIT_S, SHARED, Bench, Run, Wrong, leftovers, processes_of, require, said
 
 
 def f1_killed(bench, ranks):
@@ -183,6 +67,16 @@ def f4_asked_to_stop(bench, ranks):
         require(0 < json.loads(state.read_text())["step"] < 150, "no checkpoint of the middle")
         got, _ = bench.clean_run(ranks, "--steps", 150, "--state", state)
         require(got == want, "resumed to", got, "not to", want)
+    for number in () if bench.is_short else (signal.SIGTERM, signal.SIGINT):  # ranks_test.py stops a clip once
+        output = bench.folder / f"{uuid.uuid4().hex}.gif"
+        run = bench.run_generate(ranks, output, "--checkpoint-every", "1")
+        run.wait_for("denoise 0/100")
+        time.sleep(bench.chance.uniform(0, 0.3))
+        run.process.send_signal(number)
+        code, _, words = run.end(within_s=10, since=time.monotonic())
+        require(code == 130 and "--resume" in words and not output.exists(), "ended with", code, words)
+        bench.clean(bench.run_generate(ranks, output, "--resume"))
+        require(output.read_bytes() == bench.clip, "resumed to another clip")
 
 
 def f5_asked_twice(bench, ranks):
@@ -250,6 +144,27 @@ def f10_stale(bench, ranks):
     require(not any(p.exists() for p in stale), "what a dead job left is still there")
 
 
+def f11_no_room(bench, ranks):
+    last = ranks - 1
+    for fault, says in (("disk", "cannot be written"), ("memory", "out of memory")):
+        run = bench.run(ranks, "--fault", fault, "--fault-rank", last, "--steps", 100000)
+        code, _, words = run.end(within_s=15)
+        require(code == 69, fault, "ended with", code, words)
+        require(len(said(words)) == 1 and said(words)[0].startswith(f"rank {last}: ") and says in words, fault, "was not told once:", words)
+    if bench.is_short:
+        return
+    output = bench.folder / f"{uuid.uuid4().hex}.gif"
+    run = bench.run_generate(ranks, output, "--frames", "129", "--width", "256")
+    run.wait_for("denoise 0/100")
+    rank, pid = bench.chance.choice(sorted(run.rank_processes().items()))
+    used = 1024 * int(re.search(r"VmSize:\s*(\d+)", Path("/proc", str(pid), "status").read_text()).group(1))
+    resource.prlimit(pid, resource.RLIMIT_AS, 2 * (used + (2 << 20),))
+    code, _, words = run.end(within_s=30, since=time.monotonic())
+    require(code == 69 and not output.exists(), "ended with", code, words)
+    require(len(said(words)) == 1 and said(words)[0].startswith(f"rank {rank}: " if rank else "kinora: ") and "out of memory" in words,
+            "rank", rank, "without memory was not told once:", words)
+
+
 def f12_misfits(bench, ranks):
     code, _, words = bench.run(ranks, "--fault", "config").end(within_s=15)
     require(code == 76 and len(said(words)) == 1, code, words)
@@ -278,10 +193,31 @@ def f14_same_result(bench, ranks):
     require(alone.returncode == 0, alone.stderr)
     out, _ = bench.clean_run(ranks)
     require(out == alone.stdout, "alone", alone.stdout, "together", out)
+    if not bench.is_short:  # ranks_test.py compares clips
+        output = bench.folder / f"{uuid.uuid4().hex}.gif"
+        bench.clean(bench.run_generate(ranks, output))
+        require(output.read_bytes() == bench.clip, "another clip than alone")
 
 
-TRIALS = {"F1": f1_killed, "F2": f2_fails, "F3": f3_stopped, "F4": f4_asked_to_stop, "F5": f5_asked_twice, "F6": f6_launcher_killed,
-          "F7": f7_other_order, "F8": f8_other_shape, "F9": f9_slow, "F10": f10_stale, "F12": f12_misfits, "F13": f13_cycles, "F14": f14_same_result}
+TRIALS = {"F1": f1_killed, "F2": f2_fails, "F3": f3_stopped, "F4": f4_asked_to_stop, "F5": f5_asked_twice,
+          "F6": f6_launcher_killed, "F7": f7_other_order, "F8": f8_other_shape, "F9": f9_slow, "F10": f10_stale,
+          "F11": f11_no_room, "F12": f12_misfits, "F13": f13_cycles, "F14": f14_same_result}
+
+
+def title(name, ranks):
+    return f"{name:4}{TRIALS[name].__name__.split('_', 1)[1]:16}{ranks} ranks"
+
+
+def passes(name, bench, ranks):
+    before = leftovers()
+    try:
+        TRIALS[name](bench, ranks)
+        left = leftovers() - before
+        require(not left, "left", left)
+        return True
+    except Wrong as wrong:
+        print(f"{title(name, ranks)}: {wrong}", file=sys.stderr, flush=True)
+        return False
 
 
 def main():
@@ -294,28 +230,19 @@ def main():
     parser.add_argument("--only", nargs="+", choices=TRIALS, default=list(TRIALS))
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    failures = 0
-    before = leftovers()
-    with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        bench = Bench(args.program, args.steps, Path(folder), args.short)
-        for name in args.only:
-            for ranks in args.ranks:
-                passed, worst = 0, 0.0
-                for _ in range(args.times):
+    passed = {(name, ranks): [] for name in args.only for ranks in args.ranks}
+    try:
+        with tempfile.TemporaryDirectory(prefix="faults-") as folder:
+            bench = Bench(args.program, args.steps, Path(folder), args.short)
+            for _ in range(args.times):  # all faults, and again: whoever stops it in the middle has seen each as often
+                for name, ranks in passed:
                     begin = time.monotonic()
-                    try:
-                        TRIALS[name](bench, ranks)
-                        left = leftovers() - before
-                        require(not left, "left", left)
-                        passed += 1
-                    except Wrong as wrong:
-                        print(f"{name} {ranks} ranks: {wrong}", file=sys.stderr)
-                        before = leftovers()
-                    worst = max(worst, time.monotonic() - begin)
-                failures += args.times - passed
-                print(f"{name:4} {TRIALS[name].__name__[3:].lstrip('_'):16} {ranks} ranks: {passed} of {args.times}, {worst:.1f} s at most", flush=True)
-    print("every trial passed" if failures == 0 else f"{failures} failed")
-    return 1 if failures else 0
+                    passed[name, ranks].append(passes(name, bench, ranks))
+                    print(f"{title(name, ranks)}: {time.monotonic() - begin:.1f} s", file=sys.stderr, flush=True)
+    finally:
+        for (name, ranks), each in passed.items():
+            print(f"{title(name, ranks)}: {sum(each)} of {len(each)}")
+    return 0 if all(all(each) for each in passed.values()) else 1
 
 
 if __name__ == "__main__":

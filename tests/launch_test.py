@@ -13,7 +13,7 @@ import time
 import unittest
 from pathlib import Path
 
-from faults import leftovers, processes_of
+from rank_runs import leftovers, processes_of
 
 PROGRAM, STEPS = Path(sys.argv.pop(1)).resolve(), Path(sys.argv.pop(1)).resolve()
 

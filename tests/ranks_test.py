@@ -6,7 +6,7 @@ import json
 import signal
 import unittest
 
-from faults import leftovers
+from rank_runs import leftovers
 from program_case import ProgramCase
 
 

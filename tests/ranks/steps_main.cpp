@@ -7,11 +7,13 @@
 // there are. Rank 0 prints the last checksum. --state: kept after each step as rank 0's checkpoint, and gone on from.
 #include <ATen/ATen.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <iostream>
 #include <stdexcept>
 #include <thread>
@@ -26,6 +28,7 @@
 #include "kinora/comm/counts.h"
 #include "kinora/comm/steps.h"
 #include "kinora/comm/traffic.h"
+#include "kinora/tensor/allocator.h"
 
 namespace {
 
@@ -72,6 +75,22 @@ double collective_step(comm::Communicator& group, int64_t step, const std::strin
   return total;
 }
 
+/// A file that the disk has no room for, or a tensor that memory has none for.
+void run_out_of(const std::string& what) {
+  if (what == "disk") {
+    const rlimit nothing{0, 0};
+    ::setrlimit(RLIMIT_FSIZE, &nothing);
+    write_file(std::filesystem::temp_directory_path() / concat("steps-", ::getpid()), "this rank's part");
+  } else {
+    rlim_t pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlim_t little_more = pages * static_cast<rlim_t>(::getpagesize()) + (rlim_t{32} << 20);
+    const rlimit both{little_more, little_more};
+    ::setrlimit(RLIMIT_AS, &both);
+    static_cast<void>(at::zeros({int64_t{64} << 20}));
+  }
+}
+
 /// What a rank does to itself.
 void suffer(const std::string& fault, comm::Communicator& group) {
   if (fault == "throw") throw DataError("this rank's file is damaged");
@@ -82,6 +101,7 @@ void suffer(const std::string& fault, comm::Communicator& group) {
   if (fault == "kill") ::raise(SIGKILL);
   if (fault == "stop") ::raise(SIGSTOP);
   if (fault == "leave") throw CancelledError();  // without the others
+  if (fault == "disk" || fault == "memory") run_out_of(fault);
   static_cast<void>(group);
 }
 
@@ -137,6 +157,9 @@ int main(int argc, char** argv) {
   app.add_option("--state", o.state);
   app.add_option("--config", o.config);
   CLI11_PARSE(app, argc, argv);
+  static Ledger* const ledger = new Ledger;  // outlives every tensor
+  install_counting_allocator(*ledger);
+  cli::make_signals_write_errors();
   cli::CancelOnSignal signals;
   cli::Ranks ranks;
   comm::Failure failure;
