@@ -32,9 +32,10 @@ std::string join(const std::vector<std::string>& parts) {
   return out;
 }
 
-/// The tensor of each parameter, null where it may be absent; throws DataError for every mismatch at once.
-std::vector<const CheckpointTensor*> match(const Params& params, const Checkpoint& checkpoint,
-                                           const LoadOptions& options) {
+}  // namespace
+
+std::vector<const CheckpointTensor*> find_weights(const Params& params, const Checkpoint& checkpoint,
+                                                  const LoadOptions& options) {
   std::vector<const CheckpointTensor*> found;
   std::vector<std::string> missing, misshapen, surplus;
   std::set<std::string> used;
@@ -70,14 +71,12 @@ std::vector<const CheckpointTensor*> match(const Params& params, const Checkpoin
   return found;
 }
 
-}  // namespace
-
 void check_weights(const Params& params, const Checkpoint& checkpoint, const LoadOptions& options) {
-  match(params, checkpoint, options);
+  find_weights(params, checkpoint, options);
 }
 
 ResidentWeights load_weights(const Params& params, const Checkpoint& checkpoint, const LoadOptions& options) {
-  const auto found = match(params, checkpoint, options);
+  const auto found = find_weights(params, checkpoint, options);
   at::NoGradGuard no_grad;
   at::Generator generator = cpu_generator(0);
   std::vector<Tensor> tensors;

@@ -26,4 +26,8 @@ ResidentWeights load_weights(const Params& params, const Checkpoint& checkpoint,
 /// The checks of names and shapes alone, from the files' headers: before any work, in milliseconds.
 void check_weights(const Params& params, const Checkpoint& checkpoint, const LoadOptions& options = {});
 
+/// The checkpoint's tensor of every parameter, by id: null where an optional one is absent. Throws as check_weights.
+std::vector<const CheckpointTensor*> find_weights(const Params& params, const Checkpoint& checkpoint,
+                                                  const LoadOptions& options = {});
+
 }  // namespace kinora
