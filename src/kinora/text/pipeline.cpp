@@ -136,34 +136,76 @@ void cut(const Metaspace& rule, const Part& part, std::vector<Part>& out) {
   }
 }
 
-// Ids of one word. Neighbouring unknown characters are one token, which byte fallback spells out if it can.
-void encode_word(const PipelineParts& pipeline, std::string_view word, std::vector<int64_t>& ids) {
-  const auto cuts = pipeline.unigram.best_cut(word);
+void cut_at(const std::vector<size_t>& ends, const Part& part, std::vector<Part>& out) {
+  size_t begin = 0;
+  for (const size_t end : ends) {
+    out.push_back({part.text.substr(begin, end - begin), part.first && begin == 0});
+    begin = end;
+  }
+}
+
+void cut(const SplitByPattern& rule, const Part& part, std::vector<Part>& out) {
+  cut_at(rule.pattern.ends(part.text), part, out);
+}
+
+void cut(const ByteLevel& rule, const Part& part, std::vector<Part>& out) {
+  Part whole = part;
+  if (rule.add_prefix_space && !whole.text.starts_with(' ')) whole.text.insert(0, " ");
+  std::vector<Part> words;
+  rule.pattern ? cut_at(rule.pattern->ends(whole.text), whole, words) : words.push_back(std::move(whole));
+  for (Part& word : words) out.push_back({bytes_as_characters(word.text), word.first});
+}
+
+// Neighbouring unknown characters are one token, which byte fallback spells out if it can.
+void encode_word(const Unigram& unigram, bool byte_fallback, std::string_view word, std::vector<int64_t>& ids) {
+  const auto cuts = unigram.best_cut(word);
   for (size_t i = 0; i < cuts.size(); ++i) {
-    if (cuts[i].id != pipeline.unigram.unk_id()) {
+    if (cuts[i].id != unigram.unk_id()) {
       ids.push_back(cuts[i].id);
       continue;
     }
     const size_t begin = cuts[i].begin;
-    while (i + 1 < cuts.size() && cuts[i + 1].id == pipeline.unigram.unk_id()) ++i;
+    while (i + 1 < cuts.size() && cuts[i + 1].id == unigram.unk_id()) ++i;
     const std::string_view run = word.substr(begin, cuts[i].end - begin);
-    const int64_t known = pipeline.unigram.find(run);  // the joined run may be a piece that lost to its parts
-    const auto& bytes = pipeline.unigram.byte_ids();
-    const bool spells = pipeline.byte_fallback && std::all_of(run.begin(), run.end(), [&](char c) {
-                          return bytes[static_cast<unsigned char>(c)] >= 0;
-                        });
+    const int64_t known = unigram.find(run);  // the joined run may be a piece that lost to its parts
+    const auto& bytes = unigram.byte_ids();
+    const bool spells = byte_fallback && std::all_of(run.begin(), run.end(),
+                                                     [&](char c) { return bytes[static_cast<unsigned char>(c)] >= 0; });
     if (known >= 0 || !spells) {
-      ids.push_back(known >= 0 ? known : pipeline.unigram.unk_id());
+      ids.push_back(known >= 0 ? known : unigram.unk_id());
       continue;
     }
     for (const char c : run) ids.push_back(bytes[static_cast<unsigned char>(c)]);
   }
 }
 
+void encode_word(const PipelineParts& pipeline, std::string_view word, std::vector<int64_t>& ids) {
+  if (const auto* bpe = std::get_if<Bpe>(&pipeline.model)) return bpe->encode(word, ids);
+  encode_word(std::get<Unigram>(pipeline.model), pipeline.byte_fallback, word, ids);
+}
+
+const std::string& text_of(const SubwordModel& model, int64_t id) {
+  if (const auto* bpe = std::get_if<Bpe>(&model)) return bpe->text_of(id);
+  return std::get<Unigram>(model).piece(id).text;
+}
+
+const std::array<int64_t, 256>& byte_ids_of(const SubwordModel& model) {
+  return std::visit(
+      [](const auto& m) -> const auto& { return m.byte_ids(); }, model);
+}
+
 }  // namespace
 
+int64_t size_of(const SubwordModel& model) {
+  return std::visit([](const auto& m) { return m.size(); }, model);
+}
+
+int64_t find_piece(const SubwordModel& model, std::string_view text) {
+  return std::visit([&](const auto& m) { return m.find(text); }, model);
+}
+
 int64_t PipelineParts::vocab_size() const {
-  int64_t size = unigram.size();
+  int64_t size = size_of(model);
   for (const AddedToken& token : added) size = std::max(size, token.id + 1);
   return size;
 }
@@ -221,7 +263,6 @@ std::vector<int64_t> Pipeline::encode(std::string_view text) const {
 }
 
 std::string Pipeline::decode(const std::vector<int64_t>& ids) const {
-  const Unigram& unigram = parts_.unigram;
   const std::vector<AddedToken>& added = parts_.added;
   std::string out;
   std::string bytes;
@@ -233,11 +274,16 @@ std::string Pipeline::decode(const std::vector<int64_t>& ids) const {
   for (const int64_t id : ids) {
     const auto token = std::find_if(added.begin(), added.end(), [&](const AddedToken& t) { return t.id == id; });
     if (token != added.end() && token->special) continue;
-    if (token == added.end() && (id < 0 || id >= unigram.size())) {
+    if (token == added.end() && (id < 0 || id >= size_of(parts_.model))) {
       throw UsageError(concat("token id ", id, " is not in the vocabulary of ", vocab_size()));
     }
-    std::string text = token != added.end() ? token->content : unigram.piece(id).text;
-    const auto& table = unigram.byte_ids();
+    std::string text = token != added.end() ? token->content : text_of(parts_.model, id);
+    if (parts_.decoder == DecoderKind::kByteLevel) {
+      const auto raw = token == added.end() ? characters_as_bytes(text) : std::nullopt;
+      bytes += raw ? *raw : text;
+      continue;
+    }
+    const auto& table = byte_ids_of(parts_.model);
     if (const auto byte = std::find(table.begin(), table.end(), id); parts_.byte_fallback && byte != table.end()) {
       bytes += static_cast<char>(byte - table.begin());
       continue;
@@ -256,7 +302,7 @@ int64_t Pipeline::find(std::string_view token) const {
   for (const AddedToken& a : parts_.added) {
     if (a.content == token) return a.id;
   }
-  return parts_.unigram.find(token);
+  return find_piece(parts_.model, token);
 }
 
 }  // namespace kinora::text

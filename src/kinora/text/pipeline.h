@@ -1,18 +1,21 @@
 // The pipeline of a `tokenizer.json` (the tokenizers library): added tokens are cut out of the text, the rest is
-// normalized, cut into words, and each word into Unigram pieces; a template adds the special ids. T5Tokenizer is one
-// such pipeline.
+// normalized, cut into words, and each word into pieces by Unigram or BPE; a template adds the special ids. T5Tokenizer is
+// one such pipeline.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
 #include <vector>
 
+#include "kinora/text/bpe.h"
 #include "kinora/text/charsmap.h"
 #include "kinora/text/prefix_finder.h"
 #include "kinora/text/unicode.h"
 #include "kinora/text/unigram.h"
+#include "kinora/text/word_pattern.h"
 
 namespace kinora::text {
 
@@ -50,19 +53,38 @@ struct Metaspace {
   Prepend prepend = Prepend::kAlways;
   bool split = true;
 };
-using PreTokenizer = std::variant<WhitespaceSplit, Metaspace>;
+/// Cuts by a pattern; what lies between its matches is a word too.
+struct SplitByPattern {
+  WordPattern pattern;
+};
+/// Cuts by GPT-2's pattern where asked, and writes every byte as a character.
+struct ByteLevel {
+  bool add_prefix_space = true;
+  std::optional<WordPattern> pattern;
+};
+using PreTokenizer = std::variant<WhitespaceSplit, Metaspace, SplitByPattern, ByteLevel>;
+
+/// How ids become text: U+2581 is a space and the first one goes, or characters are bytes (GPT-2).
+enum class DecoderKind { kMetaspace, kByteLevel };
+
+using SubwordModel = std::variant<Unigram, Bpe>;
 
 struct PipelineParts {
-  Unigram unigram;
+  SubwordModel model;
   bool byte_fallback = false;
   std::vector<AddedToken> added;
   std::vector<Normalizer> normalizers;
   std::vector<PreTokenizer> pre_tokenizers;
   std::vector<int64_t> before, after;  // special ids around the text, from the template
+  DecoderKind decoder = DecoderKind::kMetaspace;
 
   /// Largest id + 1, added tokens included.
   int64_t vocab_size() const;
 };
+
+/// Of either model: pieces, the id of one (-1: none), the text of one, ids of bytes (-1: none).
+int64_t size_of(const SubwordModel& model);
+int64_t find_piece(const SubwordModel& model, std::string_view text);
 
 class Pipeline {
  public:
@@ -70,7 +92,7 @@ class Pipeline {
 
   /// Ids of `text` without the template's. Throws UsageError for text that check_text refuses.
   std::vector<int64_t> encode(std::string_view text) const;
-  /// Text of ids as the decoder Metaspace gives it, special tokens left out. Throws UsageError for an id out of range.
+  /// Text of ids as the decoder gives it, special tokens left out; bytes that are no UTF-8 become U+FFFD. Throws UsageError for an id out of range.
   std::string decode(const std::vector<int64_t>& ids) const;
   /// Id of an added token or a piece, -1 when there is none.
   int64_t find(std::string_view token) const;

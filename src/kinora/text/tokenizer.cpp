@@ -46,7 +46,7 @@ Tokenizer Tokenizer::t5(SentencePieceSpec spec, int64_t extra_ids, std::string_v
   Unigram unigram(std::move(spec.pieces), spec.unk_id, UnigramRules::kTokenizers, where);
   const int64_t eos = unigram.find("</s>");
   if (eos < 0) throw DataError(concat(where, ": no piece \"</s>\""), "a T5 tokenizer has one.");
-  return Tokenizer(Pipeline(PipelineParts{.unigram = std::move(unigram),
+  return Tokenizer(Pipeline(PipelineParts{.model = std::move(unigram),
                                           .added = std::move(added),
                                           .normalizers = {charsmap},
                                           .pre_tokenizers = {WhitespaceSplit{}, Metaspace{}},

@@ -14,7 +14,7 @@ constexpr size_t kMaxAddedTokens = 100'000;
 
 [[noreturn]] void refuse_kind(const JsonObject& object, std::string_view role, std::string_view kind) {
   throw DataError(concat(object.what(), ": the ", role, " \"", printable(kind), "\" is not supported"),
-                  "tokenizers of T5, mT5 and UMT5 are; so are their spiece.model files.");
+                  "tokenizers of T5, mT5, UMT5, Llama and OPT are; so are T5's spiece.model files.");
 }
 
 std::string base64(std::string_view text, std::string_view where) {
@@ -44,11 +44,52 @@ JsonObject object_of(const Json& value, const JsonObject& parent, std::string_vi
   return {value, concat(parent.what(), " ", part)};
 }
 
-Unigram parse_model(const JsonObject& model, bool& byte_fallback) {
+/// "a b" in older files, ["a", "b"] in newer ones.
+std::pair<std::string, std::string> parse_merge(const Json& merge, const JsonObject& model) {
+  if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
+    return {merge[0].get<std::string>(), merge[1].get<std::string>()};
+  }
+  const std::string text = merge.is_string() ? merge.get<std::string>() : "";
+  const size_t space = text.find(' ');
+  if (space == std::string::npos || text.find(' ', space + 1) != std::string::npos) {
+    throw DataError(concat(model.what(), ": a merge is not two pieces"), "fetch the tokenizer again.");
+  }
+  return {text.substr(0, space), text.substr(space + 1)};
+}
+
+Bpe parse_bpe(const JsonObject& model) {
+  for (const char* const key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
+    if (!model.string_or(key, "").empty()) refuse_kind(model, key, model.string_or(key, ""));
+  }
+  if (model.has("dropout") && model.require_number("dropout") != 0) refuse_kind(model, "dropout", "above 0");
+  const JsonObject vocab = model.require_object("vocab");
+  std::vector<std::string> pieces(vocab.json().size());
+  std::vector<bool> is_taken(pieces.size());
+  for (const auto& [text, id] : vocab.json().items()) {
+    // Not by require_int, which looks through all the keys that were asked for.
+    const int64_t n = id.is_number_integer() ? id.get<int64_t>() : -1;
+    if (n < 0 || n >= static_cast<int64_t>(pieces.size()) || is_taken[static_cast<size_t>(n)]) {
+      throw DataError(concat(model.what(), ": ids of pieces are not each of 0 to ", pieces.size() - 1, " once"),
+                      "fetch the tokenizer again.");
+    }
+    is_taken[static_cast<size_t>(n)] = true;
+    pieces[static_cast<size_t>(n)] = text;
+  }
+  Bpe::Merges merges;
+  for (const Json& merge : model.require_array("merges")) merges.push_back(parse_merge(merge, model));
+  BpeOptions options{.byte_fallback = model.bool_or("byte_fallback", false),
+                     .fuse_unk = model.bool_or("fuse_unk", false),
+                     .ignore_merges = model.bool_or("ignore_merges", false)};
+  if (model.has("unk_token")) options.unk_token = model.require_string("unk_token");
+  return {std::move(pieces), merges, std::move(options), model.what()};
+}
+
+SubwordModel parse_model(const JsonObject& model, bool& byte_fallback) {
   // Files written by old versions of the library leave the type out.
   const std::string kind = model.string_or("type", "Unigram");
-  if (kind != "Unigram") refuse_kind(model, "model", kind);
+  if (kind != "Unigram" && kind != "BPE") refuse_kind(model, "model", kind);
   byte_fallback = model.bool_or("byte_fallback", false);
+  if (kind == "BPE") return parse_bpe(model);
   std::vector<Piece> pieces;
   const Json& vocab = model.require_array("vocab");
   pieces.reserve(vocab.size());
@@ -60,7 +101,7 @@ Unigram parse_model(const JsonObject& model, bool& byte_fallback) {
   }
   const auto size = static_cast<int64_t>(pieces.size());
   const int64_t unk_id = model.require_int("unk_id", 0, std::max<int64_t>(size - 1, 0));
-  return {std::move(pieces), unk_id, UnigramRules::kTokenizers, model.what()};
+  return Unigram(std::move(pieces), unk_id, UnigramRules::kTokenizers, model.what());
 }
 
 void parse_normalizer(const JsonObject& object, std::vector<Normalizer>& out, int depth = 0) {
@@ -113,6 +154,20 @@ Metaspace parse_metaspace(const JsonObject& object) {
   return rule;
 }
 
+ByteLevel parse_byte_level(const JsonObject& object) {
+  ByteLevel rule{.add_prefix_space = object.bool_or("add_prefix_space", true), .pattern = std::nullopt};
+  if (object.bool_or("use_regex", true)) rule.pattern.emplace(WordPattern::kGpt2);
+  return rule;
+}
+
+SplitByPattern parse_split(const JsonObject& object) {
+  const std::string pattern = object.require_object("pattern").string_or("Regex", "");
+  if (!WordPattern::is_known(pattern)) refuse_kind(object, "pattern", pattern);
+  const std::string behavior = object.require_string("behavior");
+  if (behavior != "Isolated" || object.bool_or("invert", false)) refuse_kind(object, "behavior", behavior);
+  return {WordPattern(pattern)};
+}
+
 void parse_pre_tokenizer(const JsonObject& object, std::vector<PreTokenizer>& out, int depth = 0) {
   const std::string kind = object.require_string("type");
   if (kind == "Sequence" && depth < 8) {
@@ -123,13 +178,24 @@ void parse_pre_tokenizer(const JsonObject& object, std::vector<PreTokenizer>& ou
     out.emplace_back(WhitespaceSplit{});
   } else if (kind == "Metaspace") {
     out.emplace_back(parse_metaspace(object));
+  } else if (kind == "ByteLevel") {
+    out.emplace_back(parse_byte_level(object));
+  } else if (kind == "Split") {
+    out.emplace_back(parse_split(object));
   } else {
     refuse_kind(object, "pre_tokenizer", kind);
   }
 }
 
-void parse_template(const JsonObject& object, PipelineParts& pipeline) {
+void parse_template(const JsonObject& object, PipelineParts& pipeline, int depth = 0) {
   const std::string kind = object.require_string("type");
+  if (kind == "ByteLevel") return;  // moves offsets only
+  if (kind == "Sequence" && depth < 8) {
+    for (const Json& step : object.require_array("processors")) {
+      parse_template(object_of(step, object, "step"), pipeline, depth + 1);
+    }
+    return;
+  }
   if (kind != "TemplateProcessing") refuse_kind(object, "post_processor", kind);
   const JsonObject specials = object.require_object("special_tokens");
   bool seen = false;
@@ -148,7 +214,25 @@ void parse_template(const JsonObject& object, PipelineParts& pipeline) {
   if (!seen) throw DataError(concat(object.what(), ": the template has no text"));
 }
 
-std::vector<AddedToken> parse_added(const Json& list, const JsonObject& root, const Unigram& unigram) {
+/// Llama spells Metaspace out: Replace U+2581 by a space, ByteFallback, Fuse, Strip one space in front.
+DecoderKind parse_decoder(const JsonObject& object) {
+  const std::string kind = object.require_string("type");
+  if (kind == "Metaspace") return DecoderKind::kMetaspace;
+  if (kind == "ByteLevel") return DecoderKind::kByteLevel;
+  if (kind != "Sequence") refuse_kind(object, "decoder", kind);
+  std::string steps;
+  for (const Json& step : object.require_array("decoders")) {
+    const JsonObject part = object_of(step, object, "step");
+    steps += part.require_string("type") + " ";
+    const bool strips = !part.has("stop") || (part.int_or("start", 0) == 1 && part.int_or("stop", 0) == 0);
+    const bool replaces = !part.has("pattern") || part.string_or("content", "") == " ";
+    if (!strips || !replaces) refuse_kind(part, "decoder", part.require_string("type"));
+  }
+  if (steps != "Replace ByteFallback Fuse Strip ") refuse_kind(object, "decoder", steps);
+  return DecoderKind::kMetaspace;
+}
+
+std::vector<AddedToken> parse_added(const Json& list, const JsonObject& root, const SubwordModel& model) {
   if (list.size() > kMaxAddedTokens) throw DataError(concat(root.what(), ": ", list.size(), " added tokens"));
   std::vector<AddedToken> out;
   std::set<int64_t> ids;
@@ -163,8 +247,8 @@ std::vector<AddedToken> parse_added(const Json& list, const JsonObject& root, co
     token.rstrip = object.bool_or("rstrip", false);
     token.special = object.bool_or("special", false);
     token.normalized = object.bool_or("normalized", !token.special);
-    const int64_t known = unigram.find(token.content);
-    const bool clash = known >= 0 ? known != token.id : token.id < unigram.size();
+    const int64_t known = find_piece(model, token.content);
+    const bool clash = known >= 0 ? known != token.id : token.id < size_of(model);
     if (token.content.empty() || token.content.size() > kMaxPieceBytes || clash || !ids.insert(token.id).second ||
         !contents.insert(token.content).second) {
       throw DataError(concat(root.what(), ": the added token \"", printable(token.content), "\" with id ", token.id,
@@ -173,9 +257,9 @@ std::vector<AddedToken> parse_added(const Json& list, const JsonObject& root, co
     }
     out.push_back(std::move(token));
   }
-  int64_t next = unigram.size();
+  int64_t next = size_of(model);
   for (const int64_t id : ids) {
-    if (id >= unigram.size() && id != next++) {
+    if (id >= size_of(model) && id != next++) {
       throw DataError(concat(root.what(), ": the ids of added tokens leave a gap at ", next - 1),
                       "fetch the tokenizer again.");
     }
@@ -189,10 +273,10 @@ Pipeline parse_tokenizer_json(std::string_view text, std::string_view where) {
   const Json json = parse_json(text, {.max_bytes = kJsonTokenizerBytes}, where);
   const JsonObject root(json, std::string(where));
   bool byte_fallback = false;
-  Unigram unigram = parse_model(root.require_object("model"), byte_fallback);
+  SubwordModel model = parse_model(root.require_object("model"), byte_fallback);
   std::vector<AddedToken> added;
-  if (root.has("added_tokens")) added = parse_added(root.require_array("added_tokens"), root, unigram);
-  PipelineParts parts{.unigram = std::move(unigram),
+  if (root.has("added_tokens")) added = parse_added(root.require_array("added_tokens"), root, model);
+  PipelineParts parts{.model = std::move(model),
                       .byte_fallback = byte_fallback,
                       .added = std::move(added),
                       .normalizers = {},
@@ -202,11 +286,7 @@ Pipeline parse_tokenizer_json(std::string_view text, std::string_view where) {
   if (root.has("normalizer")) parse_normalizer(root.require_object("normalizer"), parts.normalizers);
   if (root.has("pre_tokenizer")) parse_pre_tokenizer(root.require_object("pre_tokenizer"), parts.pre_tokenizers);
   if (root.has("post_processor")) parse_template(root.require_object("post_processor"), parts);
-  if (root.has("decoder")) {
-    const JsonObject decoder = root.require_object("decoder");
-    const std::string kind = decoder.require_string("type");
-    if (kind != "Metaspace") refuse_kind(decoder, "decoder", kind);
-  }
+  if (root.has("decoder")) parts.decoder = parse_decoder(root.require_object("decoder"));
   return Pipeline(std::move(parts));
 }
 

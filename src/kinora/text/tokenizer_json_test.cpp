@@ -7,6 +7,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/file.h"
+#include "kinora/base/json.h"
 #include "kinora/text/pipeline.h"
 
 namespace kinora::text {
@@ -20,6 +21,12 @@ Pipeline parse(const std::string& model, const std::string& rest) {
 const std::string kModel =
     R"({"type":"Unigram","unk_id":0,"vocab":[["<unk>",0],["a",-1],["b",-2],["\u2581",-3],["<0x63>",-4]]})";
 
+/// As the inside of a JSON string.
+std::string json_text(std::string_view text) {
+  const std::string quoted = Json(std::string(text)).dump();
+  return quoted.substr(1, quoted.size() - 2);
+}
+
 TEST(TokenizerJson, NamesTheKindsItDoesNotTake) {
   const auto expect_named = [](const std::string& model, const std::string& rest, const std::string& name) {
     try {
@@ -29,13 +36,25 @@ TEST(TokenizerJson, NamesTheKindsItDoesNotTake) {
       EXPECT_NE(std::string(e.what()).find(name), std::string::npos) << e.what();
     }
   };
-  expect_named(R"({"type":"BPE"})", "", "BPE");
+  expect_named(R"({"type":"WordPiece"})", "", "WordPiece");
+  expect_named(R"({"type":"BPE","end_of_word_suffix":"</w>"})", "", "</w>");
+  expect_named(R"({"type":"BPE","dropout":0.1})", "", "dropout");
   expect_named(kModel, R"("normalizer":{"type":"BertNormalizer"})", "BertNormalizer");
   expect_named(kModel, R"("normalizer":{"type":"Replace","pattern":{"Regex":"a+"},"content":""})", "a+");
-  expect_named(kModel, R"("pre_tokenizer":{"type":"ByteLevel"})", "ByteLevel");
+  expect_named(kModel, R"("pre_tokenizer":{"type":"Digits"})", "Digits");
+  expect_named(kModel, R"("pre_tokenizer":{"type":"Split","pattern":{"Regex":"(a+)+"},"behavior":"Isolated"})",
+               "(a+)+");
+  expect_named(kModel,
+               R"("pre_tokenizer":{"type":"Split","pattern":{"Regex":")" + json_text(WordPattern::kGpt2) +
+                   R"("},"behavior":"Removed"})",
+               "Removed");
   expect_named(kModel, R"("pre_tokenizer":{"type":"Metaspace","prepend_scheme":"last"})", "last");
   expect_named(kModel, R"("post_processor":{"type":"RobertaProcessing"})", "RobertaProcessing");
   expect_named(kModel, R"("decoder":{"type":"WordPiece"})", "WordPiece");
+  expect_named(kModel, R"("decoder":{"type":"Sequence","decoders":[{"type":"Fuse"}]})", "Fuse");
+  expect_named(kModel,
+               R"("decoder":{"type":"Sequence","decoders":[{"type":"Strip","content":" ","start":2,"stop":0}]})",
+               "Strip");
 }
 
 // By the item of the list of checks; the words must stand in the message.
@@ -64,6 +83,11 @@ TEST(TokenizerJson, EachBadFileGivesItsErrorAndNoneIsAccepted) {
       {"1 score is text", model(R"({"unk_id":0,"vocab":[["a","0"]]})"), "vocab entry 0 is not [text, score]"},
       {"1 score is not finite", model(R"({"unk_id":0,"vocab":[["a",1e999]]})"), "not valid JSON"},
       {"1 added token too long", added("{\"id\":5,\"content\":\"" + std::string(1025, 'x') + "\"}"), "too long"},
+      {"1 ids of pieces", model(R"({"type":"BPE","vocab":{"a":0,"b":2},"merges":[]})"), "each of 0 to 1 once"},
+      {"1 an id twice", model(R"({"type":"BPE","vocab":{"a":0,"b":0},"merges":[]})"), "each of 0 to 1 once"},
+      {"1 an id as text", model(R"({"type":"BPE","vocab":{"a":"0"},"merges":[]})"), "each of 0 to 0 once"},
+      {"1 no merge", model(R"({"type":"BPE","vocab":{"a":0},"merges":["a"]})"), "not two pieces"},
+      {"1 three in a merge", model(R"({"type":"BPE","vocab":{"a":0},"merges":["a a a"]})"), "not two pieces"},
       {"2 twice", model(R"({"unk_id":0,"vocab":[["a",0],["a",0]]})"), "is there twice"},
       {"2 id of another piece", added(R"({"id":1,"content":"new"})"), "has the id of another piece"},
       {"2 another id of a piece", added(R"({"id":2,"content":"a"})"), "has the id of another piece"},
