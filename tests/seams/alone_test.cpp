@@ -201,42 +201,53 @@ TEST_P(Alone, BrokenPeerEndsInAnErrorNotInAWait) {
                Error);
 }
 
-TEST_P(Alone, OneSlotServesAllLinearLayersWithTheSameBits) {
-  OneSlot slot(subject.values);
-  kinora::Run r = run;
-  r.weights = &slot;
-  EXPECT_TRUE(identical(denoise(subject, r), denoise(subject, run)));
-  EXPECT_GT(slot.fetched(), 0);
+TEST_P(Alone, StreamedWeightsGiveTheSameBits) {
+  for (const int slots : {1, 2, 3}) {
+    Streamed streamed(subject, subject.values, slots);
+    kinora::Run r = run;
+    r.weights = &streamed.weights;
+    EXPECT_TRUE(identical(denoise(subject, r), denoise(subject, run)));
+    EXPECT_GT(streamed.copies().size(), 10u);
+  }
 }
 
-TEST_P(Alone, OneSlotAsksAgainInBackward) {
-  OneSlot slot(leaves_of(subject));
-  kinora::Run streamed = run;
-  streamed.weights = &slot;
-  const Gradients got = gradients(subject, streamed, slot.values(), 1, &slot.gradients),
+TEST_P(Alone, StreamedWeightsAreAskedForAgainInBackward) {
+  const auto leaves = leaves_of(subject);
+  Streamed streamed(subject, leaves), forward_only(subject, subject.values);
+  kinora::Run r = run;
+  r.weights = &streamed.weights;
+  const Gradients got = gradients(subject, r, leaves, 1, &streamed.weights.gradients()),
                   want = resident_gradients(subject);
   EXPECT_LT(distance(got, want), kRounding);
-  EXPECT_GT(slot.gradients.size(), 10u);
-  OneSlot forward_only(subject.values);
-  streamed.weights = &forward_only;
-  subject.predict(streamed, subject.latents, 500);
-  for (const auto& [id, gradient] : slot.gradients) EXPECT_GT(slot.fetches.at(id), forward_only.fetches.at(id)) << id;
+  EXPECT_GT(streamed.weights.gradients().size(), 10u);
+  r.weights = &forward_only.weights;
+  subject.predict(r, subject.latents, 500);
+  // What is in the slot when backward begins is the last block.
+  const int last = streamed.weights.plan().blocks.size() - 1;
+  for (const auto& [id, n] : forward_only.copies()) {
+    EXPECT_EQ(n, 1);
+    const bool is_last = streamed.weights.plan().blocks.of[static_cast<size_t>(id)] == last;
+    EXPECT_EQ(streamed.copies().at(id), is_last ? 1 : 2) << (*subject.params)[id].name;
+  }
 }
 
 TEST_P(Alone, BrokenSlotThatIsFreedWhileAutogradHoldsItIsSeen) {
-  OneSlot slot(leaves_of(subject));
-  slot.frees_by_scope = true;
-  kinora::Run streamed = run;
-  streamed.weights = &slot;
-  EXPECT_FALSE(gradients(subject, streamed, slot.values()).of_latents.isfinite().all().item<bool>());
+  const auto leaves = leaves_of(subject);
+  Streamed streamed(subject, leaves);
+  AsTensors broken(streamed.weights, true);
+  kinora::Run r = run;
+  r.weights = &broken;
+  const Gradients want = resident_gradients(subject), got = gradients(subject, r, leaves);
+  EXPECT_GT(distance(std::vector<Tensor>{got.of_latents}, std::vector<Tensor>{want.of_latents}), kVisible);
 }
 
 TEST_P(Alone, BrokenSlotThatAutogradHoldsIsRefusedToTheNext) {
-  OneSlot slot(leaves_of(subject));
-  slot.saves_slot = true;
-  kinora::Run streamed = run;
-  streamed.weights = &slot;
-  EXPECT_THROW(gradients(subject, streamed, slot.values()), std::logic_error);
+  const auto leaves = leaves_of(subject);
+  Streamed streamed(subject, leaves, 1, std::chrono::milliseconds(200));
+  AsTensors broken(streamed.weights, false);
+  kinora::Run r = run;
+  r.weights = &broken;
+  EXPECT_THROW(gradients(subject, r, leaves), ResourceError);
 }
 
 TEST_P(Alone, BlocksReplayBitForBitAtEveryStep) {

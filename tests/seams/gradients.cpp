@@ -13,15 +13,15 @@ std::vector<Tensor> leaves_of(const Subject& subject) {
 }
 
 Gradients gradients(const Subject& subject, const Run& run, const std::vector<Tensor>& leaves, double share,
-                    const std::map<int64_t, Tensor>* streamed) {
+                    const std::map<int32_t, Tensor>* streamed) {
   at::AutoGradMode grad(true);
   const Tensor x = subject.latents.clone().requires_grad_(true);
   const Tensor y = subject.predict(run, x, 500);
   ((y * y.detach().cos()).sum() * share).backward();
   Gradients g{.of_latents = x.grad(), .of_parameters = {}};
   for (size_t id = 0; id < leaves.size(); ++id) {
-    const bool is_streamed = streamed && streamed->count(static_cast<int64_t>(id));
-    g.of_parameters.push_back(is_streamed ? streamed->at(static_cast<int64_t>(id)) : leaves[id].grad());
+    const bool is_streamed = streamed && streamed->count(static_cast<int32_t>(id));
+    g.of_parameters.push_back(is_streamed ? streamed->at(static_cast<int32_t>(id)) : leaves[id].grad());
   }
   return g;
 }

@@ -48,7 +48,7 @@ struct Gradients {
 std::vector<Tensor> leaves_of(const Subject& subject);
 /// `streamed`: gradients that a source has added up itself, by id.
 Gradients gradients(const Subject& subject, const Run& run, const std::vector<Tensor>& leaves, double share = 1,
-                    const std::map<int64_t, Tensor>* streamed = nullptr);
+                    const std::map<int32_t, Tensor>* streamed = nullptr);
 Gradients resident_gradients(const Subject& subject);
 /// Of all ranks; undefined only where no rank's is defined.
 Gradients sum(std::span<const Gradients> of_ranks);

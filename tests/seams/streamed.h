@@ -1,44 +1,41 @@
-// Weights that pass through one slot: the linear layers of a model ask for theirs at the moment of use, forward and
-// backward.
+// A subject's blocks through a ring of the room `offload`, every matrix of them, with freed slots poisoned; and sources
+// that break the rules of the seam on purpose.
 #pragma once
 
-#include <atomic>
-#include <map>
 #include <vector>
 
-#include "kinora/nn/weights.h"
+#include "kinora/offload/ahead.h"
+#include "kinora/offload/streamed.h"
+#include "seams/subjects.h"
 
 namespace kinora::seams {
 
-/// `linear` fetches the weight into the only slot, computes, and gives the slot back, which is then poisoned with
-/// NaN. Backward asks again; gradients of streamed weights are added up here, by id. Other parameters stay resident.
-class OneSlot : public WeightSource {
+struct Streamed {
+  Streamed(const Subject& subject, std::vector<Tensor> values, int slots = 1,
+           std::chrono::milliseconds patience = std::chrono::seconds(60))
+      : store(std::move(values)),
+        weights(*subject.params, offload::stream_with(*subject.params, sizeof(double), 0, slots, 1), store,
+                {.poisons = true, .patience = patience}) {}
+  std::map<int32_t, int> copies() const { return weights.counts().copies; }
+
+  offload::TensorStore store;
+  offload::StreamedWeights weights;
+};
+
+/// Linear layers get the weight itself, in its slot. Broken: autograd then holds the slot (honestly, so that the next
+/// layer finds none), or memory that was given back while it holds it.
+class AsTensors : public WeightSource {
  public:
-  explicit OneSlot(std::vector<Tensor> values);
-  Tensor get(const Param& param) override;
-  Tensor linear(const Tensor& x, const Param& weight, const Param* bias) override;
-
-  /// The weight in the slot, which comes back when the last holder of the tensor is gone. Throws std::logic_error
-  /// while it is taken.
-  Tensor fetch(int64_t id);
-  void add_gradient(int64_t id, const Tensor& gradient);
-  const std::vector<Tensor>& values() const { return values_; }
-
-  std::map<int64_t, Tensor> gradients;  ///< of streamed weights
-  std::map<int64_t, int> fetches;       ///< by id
-  int fetched() const;
-  /// Broken on purpose: autograd saves the slot itself, which is given back while it is still held.
-  bool frees_by_scope = false;
-  /// As above, but honest about it: the slot stays taken as long as autograd holds it.
-  bool saves_slot = false;
+  AsTensors(offload::StreamedWeights& inner, bool frees_by_scope) : inner_(inner), frees_by_scope_(frees_by_scope) {}
+  Tensor get(const Param& param) override {
+    const Tensor held = inner_.get(param);
+    if (!frees_by_scope_ || !inner_.is_by_id(param.id)) return held;
+    return at::from_blob(held.data_ptr(), held.sizes(), held.options());
+  }
 
  private:
-  Tensor view_of_slot(int64_t id, bool owned);
-  void poison();
-
-  std::vector<Tensor> values_;
-  Tensor slot_, ticket_;
-  std::atomic<bool> is_taken_ = false;
+  offload::StreamedWeights& inner_;
+  bool frees_by_scope_;
 };
 
 }  // namespace kinora::seams
