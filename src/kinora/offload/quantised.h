@@ -1,0 +1,56 @@
+// Weights as bytes (ops/byte_linear.h): half of bfloat16's traffic over a link, and of its memory.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "kinora/offload/store.h"
+#include "kinora/ops/byte_linear.h"
+
+namespace kinora::offload {
+
+using ops::ByteFormat, ops::ByteRows;
+
+/// Which parameters become bytes.
+using ByteChoice = std::function<bool(const Param&)>;
+/// Matrices named "....weight" that are no table of embeddings (no part of the name ends in "embed_tokens",
+/// "embed_positions", "shared" or "position_embedding"): tables are read by row, not multiplied.
+bool is_product_weight(const Param& param);
+
+/// The values of a model, matrices as bytes where chosen.
+struct ByteParams {
+  std::vector<Tensor> whole;    ///< by id; undefined where there are bytes
+  std::vector<ByteRows> bytes;  ///< by id; undefined where it is whole
+  at::ScalarType dtype = at::kFloat;
+
+  int64_t num_bytes() const;
+};
+/// Takes each value from `source` and lets it go before the next: with a mapped file as the source only the result stays
+/// in memory.
+ByteParams to_byte_params(const Params& params, WeightSource& source, ByteFormat format = ByteFormat::int8,
+                          const ByteChoice& choice = is_product_weight);
+
+/// Multiplies with bytes where there are; `get` makes the whole parameter floating.
+class QuantisedWeights final : public WeightSource {
+ public:
+  explicit QuantisedWeights(ByteParams params) : params_(std::move(params)) {}
+  Tensor get(const Param& param) override;
+  Tensor linear(const Tensor& x, const Param& weight, const Param* bias) override;
+  const ByteParams& params() const { return params_; }
+
+ private:
+  ByteParams params_;
+};
+
+/// For streaming: bytes cross the link and become floating on the other side.
+class QuantisedStore final : public WeightStore {
+ public:
+  explicit QuantisedStore(ByteParams params) : params_(std::move(params)) {}
+  at::ScalarType dtype() const override { return params_.dtype; }
+  uint64_t copy(const Param& param, int64_t first, const Tensor& place) override;
+
+ private:
+  ByteParams params_;
+};
+
+}  // namespace kinora::offload
