@@ -6,8 +6,8 @@
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
 #include "kinora/base/memory.h"
+#include "kinora/graph/capture.h"
 #include "kinora/graph/hash.h"
-#include "kinora/graph/noted_weights.h"
 #include "kinora/graph/script.h"
 #include "kinora/graph/verify.h"
 
@@ -25,13 +25,9 @@ Streams some(const std::vector<Tensor>& all, size_t begin, size_t n) {
                  all.begin() + static_cast<std::ptrdiff_t>(begin + n));
 }
 
-/// Runs the block once on twins, under `script`.
+/// What the block gives, and behind it what its sites keep.
 std::vector<Tensor> trace(const Run& run, const Stack& blocks, int block, Streams streams, Script& script) {
-  Run r = run;
-  std::optional<NotedWeights> noted;
-  if (run.weights) r.weights = &noted.emplace(*run.weights);
-  r.policy = &script;
-  std::vector<Tensor> out = blocks.block(r, block, std::move(streams));
+  std::vector<Tensor> out = trace_block(run, blocks, block, std::move(streams), script);
   for (const auto& [site, values] : script.outputs) out.insert(out.end(), values.begin(), values.end());
   return out;
 }
@@ -174,7 +170,9 @@ Streams BlockGraphs::run_block(const Run& run, const Stack& blocks, int block, S
     sites.from_policy[i] = inner_->reuse(keys[i], run);
     inputs.insert(inputs.end(), sites.from_policy[i].begin(), sites.from_policy[i].end());
   }
-  std::string key = concat(place, " reused ", text_of(bits.reused), " kept ", text_of(bits.kept));
+  std::string key = concat(place, " reused ", text_of(bits.reused), " kept ", text_of(bits.kept), " rows ");
+  // Branches have captions of their own, whose lengths are baked in.
+  for (const Branch branch : run.rows) key += branch == Branch::cond ? 'c' : 'u';
   for (const Tensor& t : inputs) key += concat(" ", t.scalar_type(), t.sizes(), t.strides());
   for (const Tensor& t : blocks.conditioning) key += t.defined() ? concat(" ", t.sizes(), t.strides()) : " none";
   auto found = captured_.find(key);

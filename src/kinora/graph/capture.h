@@ -21,7 +21,7 @@ struct CaptureInputs {
 /// Throws std::logic_error for what would replay wrongly: a real tensor from elsewhere (its values would be baked in),
 /// a value that is read though no operator wrote it (something writes behind the dispatcher), a write into an input or a
 /// constant, a meta tensor from outside. Operators that need values (item, nonzero) throw what LibTorch throws for meta
-/// tensors.
+/// tensors. Inputs, conditioning and weights may be without memory (meta) themselves: such a graph is to plan by.
 Graph capture(const CaptureInputs& in, const std::function<std::vector<Tensor>(const std::vector<Tensor>& twins)>& f);
 
 /// While one lives, tensors that are met inside a capture of this thread are constants: weights. Nothing outside of a

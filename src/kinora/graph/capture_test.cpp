@@ -91,6 +91,17 @@ TEST(Capture, WeightsAreConstantsAndWhatComesOfThemAloneIsComputedOnce) {
   EXPECT_TRUE(replay(graph, {x})[0].equal(x * w.exp().add(1)));
 }
 
+TEST(Capture, OfWeightsWithoutMemoryTheGraphIsTheSame) {
+  const auto graph_of = [](const at::TensorOptions& options) {
+    const Tensor x = at::zeros({4, 8}, options), w = at::zeros({8, 8}, options), table = at::zeros({2, 8}, options);
+    return capture({{x}, {}}, [&](const Tensors& in) -> Tensors {
+      note_constant(w), note_constant(table);
+      return {at::linear(in[0] * table.narrow(0, 1, 1), w)};
+    });
+  };
+  EXPECT_EQ(text_of(graph_of(at::kMeta)), text_of(graph_of(at::kCPU)));
+}
+
 TEST(Capture, RefusesWritesIntoInputsAndConstants) {
   const Tensor x = at::rand({4}), w = at::rand({4});
   EXPECT_THROW(capture({{x}, {}}, [](const Tensors& in) -> Tensors { return {in[0].narrow(0, 0, 2).add_(1)}; }),

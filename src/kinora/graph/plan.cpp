@@ -108,15 +108,16 @@ std::vector<std::vector<Candidate>> candidates(const Graph& graph, const PlanOpt
   return out;
 }
 
-int64_t least_budget(const Graph& graph, const PlanOptions& options) {
-  const auto all = candidates(graph, options);
-  const auto whole = whole_bytes(graph);
-  std::vector<int64_t> least(graph.nodes.size() + 1, 0);
+Planner::Planner(const Graph& graph, PlanOptions options)
+    : graph_(graph), options_(std::move(options)), all_(candidates(graph, options_)), whole_(whole_bytes(graph)) {}
+
+int64_t Planner::least(const Ranges& without) const {
+  std::vector<int64_t> least(graph_.nodes.size() + 1, 0);
   for (size_t i = 1; i < least.size(); ++i) {
-    least[i] = std::max(least[i - 1], whole[i - 1]);
-    for (const Candidate& c : all[i]) {
+    least[i] = std::max(least[i - 1], whole_[i - 1]);
+    for (const Candidate& c : all_[i]) {
       const int64_t chunk = c.appraisal.smallest_chunk();
-      if (chunk == 0) continue;
+      if (chunk == 0 || without.count({c.region.begin, c.region.end})) continue;
       // Pieces are chosen within whole bytes: one more is always enough.
       const int64_t needs = c.entering_bytes + static_cast<int64_t>(c.appraisal.bytes(chunk)) + 1;
       least[i] = std::min(least[i], std::max(least[static_cast<size_t>(c.region.begin)], needs));
@@ -125,19 +126,17 @@ int64_t least_budget(const Graph& graph, const PlanOptions& options) {
   return least.back();
 }
 
-Plan plan(const Graph& graph, const PlanOptions& options) {
-  const auto all = candidates(graph, options);
-  const auto whole = whole_bytes(graph);
-  std::vector<Choice> best(graph.nodes.size() + 1);
+std::optional<Plan> Planner::best(int64_t budget, const Ranges& without) const {
+  std::vector<Choice> best(graph_.nodes.size() + 1);
   best[0].seconds = 0;
   for (size_t i = 1; i < best.size(); ++i) {
-    if (whole[i - 1] <= options.budget) {
-      best[i].seconds = best[i - 1].seconds + seconds(graph, graph.node(static_cast<int>(i) - 1), options.machine);
+    if (whole_[i - 1] <= budget) {
+      best[i].seconds = best[i - 1].seconds + seconds(graph_, graph_.node(static_cast<int>(i) - 1), options_.machine);
     }
-    for (const Candidate& c : all[i]) {
+    for (const Candidate& c : all_[i]) {
       const double before = best[static_cast<size_t>(c.region.begin)].seconds;
-      if (before >= best[i].seconds) continue;
-      const int64_t chunk = chunk_of(c, options.budget);
+      if (before >= best[i].seconds || without.count({c.region.begin, c.region.end})) continue;
+      const int64_t chunk = chunk_of(c, budget);
       if (chunk == 0) continue;
       const double after = before + c.appraisal.seconds(chunk);
       if (after >= best[i].seconds) continue;
@@ -146,28 +145,49 @@ Plan plan(const Graph& graph, const PlanOptions& options) {
       best[i].region.chunk = chunk;
     }
   }
-  if (best.back().seconds == std::numeric_limits<double>::infinity()) {
-    const int64_t least = least_budget(graph, options);
-    throw ResourceError(concat("activations do not fit into ",
-                               human_bytes(static_cast<uint64_t>(std::max<int64_t>(options.budget, 0)))),
-                        concat("the least that works here is ", human_bytes(static_cast<uint64_t>(least)), " (", least,
-                               " bytes)", options.exact ? "; without the promise of equal bits it may be less" : ""));
-  }
-  Plan p = assemble(graph, best, all);
-  p.whole_seconds = 0;
-  for (const Node& node : graph.nodes) p.whole_seconds += seconds(graph, node, options.machine);
-  // A region whose ends differ from its middle in what they need: another plan.
-  Router router(graph);
-  std::set<std::pair<int, int>> wrong;
-  for (const Region& r : p.regions) {
+  if (best.back().seconds == std::numeric_limits<double>::infinity()) return std::nullopt;
+  Plan p = assemble(graph_, best, all_);
+  for (const Node& node : graph_.nodes) p.whole_seconds += seconds(graph_, node, options_.machine);
+  return p;
+}
+
+/// Regions whose ends differ from their middle in what they need.
+Planner::Ranges Planner::wrong_in(const Plan& plan) const {
+  Router router(graph_);
+  Ranges wrong;
+  for (const Region& r : plan.regions) {
     if (!router.runs(r)) wrong.insert({r.begin, r.end});
   }
-  if (wrong.empty()) return p;
-  PlanOptions without = options;
-  without.refuses = [&](const Region& r) {
-    return wrong.count({r.begin, r.end}) > 0 || (options.refuses && options.refuses(r));
-  };
-  return plan(graph, without);
+  return wrong;
 }
+
+int64_t Planner::least() const {
+  for (Ranges without;;) {
+    const int64_t bytes = least(without);
+    const Ranges wrong = wrong_in(best(bytes, without).value());
+    if (wrong.empty()) return bytes;
+    without.insert(wrong.begin(), wrong.end());
+  }
+}
+
+Plan Planner::plan(int64_t budget) const {
+  for (Ranges without;;) {
+    const std::optional<Plan> p = best(budget, without);
+    if (!p) {
+      const int64_t bytes = least();
+      throw ResourceError(
+          concat("activations do not fit into ", human_bytes(static_cast<uint64_t>(std::max<int64_t>(budget, 0)))),
+          concat("the least that works here is ", human_bytes(static_cast<uint64_t>(bytes)), " (", bytes, " bytes)",
+                 options_.exact ? "; without the promise of equal bits it may be less" : ""));
+    }
+    const Ranges wrong = wrong_in(*p);
+    if (wrong.empty()) return *p;
+    without.insert(wrong.begin(), wrong.end());
+  }
+}
+
+Plan plan(const Graph& graph, const PlanOptions& options) { return Planner(graph, options).plan(options.budget); }
+
+int64_t least_budget(const Graph& graph, const PlanOptions& options) { return Planner(graph, options).least(); }
 
 }  // namespace kinora::graph

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <set>
+#include <utility>
 
 #include "kinora/graph/appraisal.h"
 
@@ -42,10 +44,30 @@ std::vector<int64_t> whole_bytes(const Graph& graph);
 /// Bytes alive when each node begins, its own results not counted.
 std::vector<int64_t> entering_bytes(const Graph& graph);
 
-/// Throws ResourceError, naming the smallest budget that works, when `budget` is too small.
-Plan plan(const Graph& graph, const PlanOptions& options);
+/// Plans of one graph, which must outlive it, for any budget: what can be cut is found once.
+class Planner {
+ public:
+  /// The budget of `options` is of no interest.
+  Planner(const Graph& graph, PlanOptions options);
+  /// The smallest budget that plan() accepts.
+  int64_t least() const;
+  /// Throws ResourceError, naming the smallest budget that works, when `budget` is too small.
+  Plan plan(int64_t budget) const;
 
-/// The smallest budget that plan() accepts.
+ private:
+  using Ranges = std::set<std::pair<int, int>>;
+  int64_t least(const Ranges& without) const;
+  std::optional<Plan> best(int64_t budget, const Ranges& without) const;
+  Ranges wrong_in(const Plan& plan) const;
+
+  const Graph& graph_;
+  PlanOptions options_;
+  std::vector<std::vector<Candidate>> all_;
+  std::vector<int64_t> whole_;
+};
+
+/// The same for one budget.
+Plan plan(const Graph& graph, const PlanOptions& options);
 int64_t least_budget(const Graph& graph, const PlanOptions& options);
 
 }  // namespace kinora::graph

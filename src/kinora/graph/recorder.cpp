@@ -61,7 +61,8 @@ int Recorder::add_value(const Tensor& value_twin, const Tensor& constant) {
 }
 
 int Recorder::add_constant(const Tensor& t) {
-  if (t.is_meta()) throw std::logic_error("a meta tensor from outside the capture");
+  if (t.is_meta() && constants_allowed == 0 && !folded_.count(t.unsafeGetTensorImpl()))
+    throw std::logic_error("a meta tensor from outside the capture");
   if (constants_allowed == 0 && !folded_.count(t.unsafeGetTensorImpl())) {
     throw std::logic_error(concat("a tensor ", t.sizes(), " that is neither an input, nor conditioning, nor a weight"));
   }

@@ -1,8 +1,10 @@
 #include "kinora/graph/script.h"
 
+#include <optional>
 #include <stdexcept>
 
 #include "kinora/base/error.h"
+#include "kinora/graph/noted_weights.h"
 
 namespace kinora::graph {
 
@@ -20,6 +22,14 @@ size_t Script::index(const SiteKey& key) const {
     if ((*sites_)[i].path == key.path && (*sites_)[i].point == key.point) return i;
   }
   throw std::logic_error(concat("a site that was not there at the first capture: ", key.path));
+}
+
+Streams trace_block(const Run& run, const Stack& blocks, int block, Streams streams, Policy& policy) {
+  Run r = run;
+  std::optional<NotedWeights> noted;
+  if (run.weights) r.weights = &noted.emplace(*run.weights);
+  r.policy = &policy;
+  return blocks.block(r, block, std::move(streams));
 }
 
 }  // namespace kinora::graph

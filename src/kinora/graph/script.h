@@ -35,4 +35,7 @@ class Script : public Policy {
   std::map<size_t, Streams> twins_;
 };
 
+/// What the block gives for streams that are twins of a capture, under `policy`; its weights are constants.
+Streams trace_block(const Run& run, const Stack& blocks, int block, Streams streams, Policy& policy);
+
 }  // namespace kinora::graph
