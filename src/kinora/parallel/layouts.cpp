@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kinora/base/error.h"
+#include "kinora/comm/unconnected.h"
 #include "kinora/parallel/dsp.h"
 #include "kinora/parallel/megatron.h"
 #include "kinora/parallel/ulysses_ring.h"
@@ -42,6 +43,11 @@ std::string names_that_fit(const ModelFacts& facts) {
     if (kind.obstacle(facts).empty()) names += concat(names.empty() ? "" : ", ", kind.name);
   }
   return names;
+}
+
+/// Neighbours that exchange heads.
+int heads_group(const Arrangement& a) {
+  return a.layout == "ulysses" ? a.ranks : a.layout == "ulysses+ring" ? a.heads_ranks : 1;
 }
 
 std::unique_ptr<Layout> made(const Arrangement& a, const ModelFacts& facts, Communicator& sequence, Communicator& heads,
@@ -90,12 +96,23 @@ MadeLayout make_layout(const Arrangement& a, const ModelFacts& facts, const Exte
     throw UsageError(concat("a layout for ", a.branches, " x ", a.ranks, " ranks over ", world.size()));
   }
   const int branch = world.rank() / a.ranks, place = world.rank() % a.ranks;
-  const int group = a.layout == "ulysses" ? a.ranks : a.layout == "ulysses+ring" ? a.heads_ranks : 1;
+  const int group = heads_group(a);
   MadeLayout all;
   all.across_ = world.split(place, branch);
   all.sequence_ = world.split(branch, place);
   all.heads_ = all.sequence_->split(place / group, place % group);
   all.ring_ = all.sequence_->split(place % group, place / group);
+  all.layout_ = made(a, facts, *all.sequence_, *all.heads_, *all.ring_);
+  return all;
+}
+
+MadeLayout shape_of_layout(const Arrangement& a, const ModelFacts& facts, const Extent& extent) {
+  check_layout(a, facts, extent);
+  MadeLayout all;
+  all.across_ = comm::unconnected(a.branches);
+  all.sequence_ = comm::unconnected(a.ranks);
+  all.heads_ = comm::unconnected(heads_group(a));
+  all.ring_ = comm::unconnected(a.ranks / heads_group(a));
   all.layout_ = made(a, facts, *all.sequence_, *all.heads_, *all.ring_);
   return all;
 }

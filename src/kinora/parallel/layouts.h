@@ -35,6 +35,7 @@ class MadeLayout {
 
  private:
   friend MadeLayout make_layout(const Arrangement&, const ModelFacts&, const Extent&, Communicator&);
+  friend MadeLayout shape_of_layout(const Arrangement&, const ModelFacts&, const Extent&);
   std::unique_ptr<Communicator> across_, sequence_, heads_, ring_;
   std::unique_ptr<Layout> layout_;
 };
@@ -44,5 +45,9 @@ class MadeLayout {
 /// branches * ranks. `world` and what is made outlive all that was recorded or captured with it.
 MadeLayout make_layout(const Arrangement& arrangement, const ModelFacts& facts, const Extent& extent,
                        Communicator& world);
+
+/// The first rank's, which has most rows, without the others: for what a model call takes, on tensors without memory. Its
+/// exchanges have shapes and cannot run. Throws as check_layout.
+MadeLayout shape_of_layout(const Arrangement& arrangement, const ModelFacts& facts, const Extent& extent);
 
 }  // namespace kinora::parallel

@@ -132,6 +132,21 @@ TEST(Layouts, GatherWhatTheyCut) {
   }
 }
 
+TEST(Layouts, HaveShapesWithoutTheOtherRanks) {
+  const Tensor x = at::empty({2, 3, 9, 24}, at::kMeta);
+  for (const LayoutKind& kind : layouts()) {
+    for (const Arrangement& a : arrangements(kind.name, 2)) {
+      SCOPED_TRACE(concat(kind.name, ", home ", static_cast<int>(a.home)));
+      const MadeLayout made = shape_of_layout(a, facts_of(false), kExtent);
+      const Layout& layout = made.layout();
+      const Tensor mine = local(layout, x, 1, 2);
+      EXPECT_EQ(mine.size(static_cast<int64_t>(a.home)), (kExtent.of(a.home) + 1) / 2) << "the first rank has most";
+      EXPECT_EQ(layout.whole(layout.whole(mine, Axis::frames, 1, kExtent), Axis::rows, 2, kExtent).sizes(), x.sizes());
+    }
+  }
+  EXPECT_THROW(shape_of_layout({.layout = "none of them", .ranks = 2}, facts_of(false), kExtent), UsageError);
+}
+
 TEST(HeadWeights, AddUpToTheWholeLayer) {
   Params params;
   const Scope attention = Scope(params) / "attn";
