@@ -173,7 +173,9 @@ Tensor STDiT3::forward(const Run& run, const STDiT3Inputs& in) const {
   };
   blocks.extent = extent;
   blocks.conditioning = c->read_by_blocks();
-  x = stack(run, blocks, {std::move(x)})[0];
+  Streams streams;  // a braced list would hold the rows while blocks run
+  streams.push_back(std::move(x));
+  x = stack(run, blocks, std::move(streams))[0];
 
   // The last layer works row by row, so patches are gathered, which are narrower than the model.
   Tensor rows = final_layer_(run, x, *c);
