@@ -182,7 +182,8 @@ comm::Launch planned(const LaunchRequest& request) {
 
 /// What to say of an end that no rank has explained.
 [[noreturn]] void throw_end(const RankOutput& output, int code) {
-  const auto end = comm::read_rank_end(output.mpirun_words(), code);
+  auto end = comm::read_rank_end(output.mpirun_words(), code);
+  if (end && end->rank < 0) end->rank = output.failed_rank();
   if (end) throw Error(comm::describe(*end) + ", and all ranks with it", output.last_words(end->rank), code);
   const std::string words = comm::telling_lines(output.mpirun_words(), 4);
   throw ResourceError(concat("mpirun ended with code ", code, words.empty() ? "" : ": ", words));

@@ -24,7 +24,10 @@ void RankOutput::finish() {
     tagged_[static_cast<size_t>(stream)].finish([&](int rank, std::string_view text) { take(stream, rank, text); });
   }
   for (auto& [key, line] : open_) {
-    if (!line.empty() && !passes_at_once(key.first, key.second)) show(key.first, key.second, line, "");
+    if (key.second < 0)
+      take_line_of_mpirun(line);
+    else if (!line.empty() && !passes_at_once(key.first, key.second))
+      show(key.first, key.second, line, "");
   }
   end_open_line();
 }
@@ -38,10 +41,6 @@ std::string RankOutput::last_words(int rank) const {
 }
 
 void RankOutput::take(int stream, int rank, std::string_view text) {
-  if (rank < 0) {
-    if (mpirun_words_.size() < kMostMpirunBytes) mpirun_words_ += text;
-    return;
-  }
   if (passes_at_once(stream, rank)) {
     write(stream, text);
     is_line_open_ = text.back() != '\n';
@@ -52,10 +51,23 @@ void RankOutput::take(int stream, int rank, std::string_view text) {
       line += c;
       continue;
     }
+    if (rank < 0) {
+      take_line_of_mpirun(line);
+      line.clear();
+      continue;
+    }
     const bool is_told = stream == 1 && is_told_by_another(rank, line);
     if (!is_told && !passes_at_once(stream, rank) && (rank == 0 || !line.empty())) show(stream, rank, line, "\n");
     if (stream == 1 && !line.empty()) remember(rank, line);
     line.clear();
+  }
+}
+
+void RankOutput::take_line_of_mpirun(const std::string& line) {
+  if (const auto failed = comm::read_state(line)) {
+    if (failed_rank_ < 0) failed_rank_ = *failed;
+  } else if (mpirun_words_.size() < kMostMpirunBytes) {
+    mpirun_words_ += line + "\n";
   }
 }
 

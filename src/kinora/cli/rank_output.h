@@ -22,6 +22,8 @@ class RankOutput {
   void finish();
 
   const std::string& mpirun_words() const { return mpirun_words_; }
+  /// The first rank that mpirun reports not to have ended well; -1: none.
+  int failed_rank() const { return failed_rank_; }
   /// Whether a rank has told what is wrong, as this program does.
   bool has_spoken() const { return speaker_ >= 0; }
   /// Our standard output takes no more.
@@ -31,6 +33,7 @@ class RankOutput {
 
  private:
   void take(int stream, int rank, std::string_view text);
+  void take_line_of_mpirun(const std::string& line);
   bool is_told_by_another(int rank, const std::string& line);
   bool passes_at_once(int stream, int rank) const;
   void show(int stream, int rank, const std::string& line, const char* end);
@@ -42,7 +45,7 @@ class RankOutput {
   std::array<comm::TaggedOutput, 2> tagged_;
   std::map<std::pair<int, int>, std::string> open_;  // by stream and rank
   std::map<int, std::deque<std::string>> last_;
-  int last_rank_ = -1, speaker_ = -1, repeating_ = -1;
+  int last_rank_ = -1, speaker_ = -1, repeating_ = -1, failed_rank_ = -1;
   std::string mpirun_words_;
   bool is_line_open_ = false, is_broken_ = false;
 };

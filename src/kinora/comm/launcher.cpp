@@ -105,6 +105,7 @@ std::filesystem::path records_folder(const Launch& launch) { return launch.folde
 std::vector<std::string> mpirun_arguments(const Launch& launch) {
   std::vector<std::string> out{"-n",  std::to_string(launch.ranks), "--tag-output", "--oversubscribe", "--bind-to",
                                "none"};
+  out.insert(out.end(), {"--mca", "state_base_verbose", "1"});  // or half of the time nobody knows which rank failed
   if (!launch.hosts.empty()) out.insert(out.end(), {"--hostfile", (launch.folder / "hosts").string()});
   if (launch.is_elsewhere) {
     for (const char* name :
@@ -178,6 +179,16 @@ void TaggedOutput::read(const Take& take, bool is_end) {
   rest_.erase(0, rest_.size() - text.size());
 }
 
+std::optional<int> read_state(std::string_view line) {
+  const std::string text(line);
+  std::smatch m;
+  static const std::regex report(R"(\[[^\]]*:\d+\] \[\[\d+,\d+\],\d+\] ACTIVATE (?:JOB|PROC) .*)");
+  static const std::regex failed(
+      R"(.* PROC \[\[\d+,\d+\],(\d+)\] STATE (?:CALLED ABORT|ABORTED|EXITED WITH NON-ZERO|TERMINATED WITHOUT SYNC).*)");
+  if (!std::regex_match(text, report)) return std::nullopt;
+  return std::regex_match(text, m, failed) ? std::stoi(m[1].str()) : -1;
+}
+
 std::optional<RankEnd> read_rank_end(std::string_view mpirun_words, int code) {
   const std::string text(mpirun_words);
   std::smatch m;
@@ -192,7 +203,8 @@ std::optional<RankEnd> read_rank_end(std::string_view mpirun_words, int code) {
   if (std::regex_search(text, m, killed)) return RankEnd{.rank = number(1), .signal = number(2)};
   if (std::regex_search(text, m, coded)) return RankEnd{.rank = number(1), .exit_code = number(2)};
   if (std::regex_search(text, m, early)) return RankEnd{.rank = number(1), .is_early = true};
-  if (std::regex_search(text, m, somebody)) return RankEnd{.exit_code = code};
+  // A code above 128 tells a signal, as in a shell.
+  if (std::regex_search(text, m, somebody)) return RankEnd{.signal = code > 128 ? code - 128 : 0, .exit_code = code};
   return std::nullopt;
 }
 

@@ -60,9 +60,13 @@ class TaggedOutput {
   bool is_at_line_start_ = true;
 };
 
+/// Whether a line of mpirun is one of the reports of states that it is asked for, and the rank that it says did not end
+/// well; -1: any other state.
+std::optional<int> read_state(std::string_view line);
+
 /// How the first rank ended that did not end well, from mpirun's own words and exit code.
 struct RankEnd {
-  int rank = -1;   ///< mpirun does not always say
+  int rank = -1;   ///< mpirun does not always say it in its words; its reports of states do
   int signal = 0;  ///< that killed it, or 0
   int exit_code = 0;
   bool is_early = false;  ///< with code 0, but before the others were done with it

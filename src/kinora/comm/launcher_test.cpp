@@ -53,8 +53,28 @@ TEST(Launcher, TheRankThatEndedTheRunIsReadFromMpirunsWords) {
       read_rank_end("Primary job  terminated normally, but 1 process returned\na non-zero exit code.", 7);
   ASSERT_TRUE(somebody);
   EXPECT_EQ(describe(*somebody), "a rank ended with exit code 7");
+  const auto somebody_killed =
+      read_rank_end("Primary job  terminated normally, but 1 process returned\na non-zero exit code.", 137);
+  ASSERT_TRUE(somebody_killed);
+  EXPECT_EQ(describe(*somebody_killed), "a rank was killed by signal 9");
   EXPECT_FALSE(read_rank_end("mpirun was unable to launch the specified application", 132));
   EXPECT_EQ(telling_lines("----\nA host\n\n  is not there.\nmore", 2), "A host   is not there.");
+}
+
+TEST(Launcher, TheRankThatFailedIsReadFromReportsOfStates) {
+  const auto line = [](const char* what) {
+    return concat("[vm:24600] [[3302,0],0] ACTIVATE ", what,
+                  " AT ../../orte/mca/odls/base/odls_base_default_fns.c:1746");
+  };
+  for (const char* state :
+       {"ABORTED BY SIGNAL", "CALLED ABORT", "EXITED WITH NON-ZERO STATUS", "TERMINATED WITHOUT SYNC"})
+    EXPECT_EQ(read_state(line(concat("PROC [[3302,1],12] STATE ", state).c_str())), 12) << state;
+  for (const char* other : {"PROC [[3302,1],1] STATE RUNNING", "PROC [[3302,1],1] STATE IOF COMPLETE",
+                            "PROC [[3302,1],1] STATE KILLED BY INTERNAL COMMAND", "JOB [3254,1] STATE INIT_COMPLETE",
+                            "JOB NULL STATE DAEMONS TERMINATED"})
+    EXPECT_EQ(read_state(line(other)), -1) << other;
+  for (const char* none : {"", "mpirun noticed that process rank 1", "[vm:24600] ACTIVATE PROC", "[1,0]<stderr>:x"})
+    EXPECT_FALSE(read_state(none)) << none;
 }
 
 TEST(Launcher, HostFilesAreReadStrictly) {
