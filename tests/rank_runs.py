@@ -1,4 +1,5 @@
 """Runs of many ranks, watched from outside: what they say and leave, and the model that they generate with."""
+import contextlib
 import functools
 import json
 import os
@@ -86,7 +87,16 @@ class Run:
                 return found
             require(self.process.poll() is None, "ended before it wrote", pattern, ":", self.words())
             time.sleep(0.01)
-        raise Wrong(f"did not write {pattern}: {self.words()}")
+        raise self.killed(f"did not write {pattern}")
+
+    def killed(self, what):
+        """The error of a run that does not come to its end."""
+        words = self.words()
+        for pid in [self.process.pid, *processes_of(self.mark)]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.process.wait()
+        return Wrong(f"{what}: {words}")
 
     def process_ids(self):
         """By rank, once all of them have joined."""
@@ -107,10 +117,7 @@ class Run:
         try:
             out = self.process.communicate(timeout=OUTER_LIMIT_S)[0]
         except subprocess.TimeoutExpired:
-            words = self.words()
-            for pid in [self.process.pid, *processes_of(self.mark)]:
-                os.kill(pid, signal.SIGKILL)
-            raise Wrong(f"hangs: {words}") from None
+            raise self.killed("hangs") from None
         took = time.monotonic() - (since or self.begun)
         within_s = within_s and within_s * self.slack
         require(within_s is None or took <= within_s, f"took {took:.1f} s, not {within_s} s:", self.words())
