@@ -145,7 +145,7 @@ TEST_F(FromFile, DiskAndLinkAndDeviceMeetTheLowerBound) {
     const double pace = test::pace_of(pass, 2, 1.05 * bound.seconds());
     test::record(concat("disk ", c.disk, " link ", c.link, " compute ", c.compute, " in host ", c.in_host), pace,
                  bound.seconds());
-    EXPECT_GE(pace, 0.97 * bound.seconds());
+    EXPECT_GE(pace, 0.95 * bound.seconds());
     EXPECT_LE(pace, 1.05 * bound.seconds()) << c.disk << " " << c.link << " " << c.compute;
   }
 }

@@ -88,9 +88,9 @@ TEST_F(SplitWeightsTest, SharesThatDoNotFitAreRefused) {
   EXPECT_THROW(SplitWeights(chain.params, chain.plan(), chain.shares(-1), store), UsageError);
 }
 
-/// 8 layers of 4 MB in float32, one token, as in decoding; link and CPU take about 10 ms each for their share.
+/// 4 layers of 4 MB in float32, one token, as in decoding; link and CPU take about 40 ms each for their share.
 TEST_F(SplitWeightsTest, RatesAddUp) {
-  constexpr int kLayers = 8;
+  constexpr int kLayers = 4;
   const Chain chain(kLayers, 1024, at::kFloat);
   TensorStore host(chain.values);
   const double bytes = 1024 * 1024 * 4.0;
@@ -98,7 +98,7 @@ TEST_F(SplitWeightsTest, RatesAddUp) {
   ResidentWeights resident(chain.values);
   const Tensor want = chain(resident, x);
   const at::NoGradGuard no_grad;
-  for (const auto& rate : {std::pair(200e6, 200e6), {150e6, 250e6}}) {
+  for (const auto& rate : {std::pair(50e6, 50e6), {40e6, 60e6}}) {
     const double cpu_rate = rate.first, link_rate = rate.second;
     ThrottledStore link(host, link_rate);
     const SplitRates rates{.bytes = bytes, .cpu_rate = cpu_rate, .link_rate = link_rate};
@@ -108,17 +108,18 @@ TEST_F(SplitWeightsTest, RatesAddUp) {
     };
     const double law = kLayers * split_seconds(rates);
     const auto share = static_cast<int64_t>(std::round(split_share(rates, true) * 1024 / 64)) * 64;
-    const double split = pace(share, 1.1 * law), link_alone = pace(0, 0), cpu_alone = pace(1024, 0);
+    const double split = pace(share, 1.1 * law), link_alone = pace(0, 1.1 * kLayers * bytes / link_rate),
+                 cpu_alone = pace(1024, 1.1 * kLayers * bytes / cpu_rate);
     test::record(concat("cpu ", cpu_rate, " link ", link_rate, " split"), split, law);
     test::record(concat("cpu ", cpu_rate, " link ", link_rate, " link alone"), link_alone, kLayers * bytes / link_rate);
     test::record(concat("cpu ", cpu_rate, " link ", link_rate, " cpu alone"), cpu_alone, kLayers * bytes / cpu_rate);
-    EXPECT_GE(split, 0.97 * law);
+    EXPECT_GE(split, 0.95 * law);
     EXPECT_LE(split, 1.1 * law);
     EXPECT_GE(std::min(link_alone, cpu_alone) / split, 1.4);  // than the better side alone
   }
 }
 
-TEST_F(SplitWeightsTest, TheBenchmarkFindsTheShareOfALinkAsFastAsTheCpu) {
+TEST_F(SplitWeightsTest, TheBenchmarkGivesNearlyAllToTheCpuBehindASlowLink) {
   const Chain chain(2, 1024, at::kFloat);
   TensorStore host(chain.values);
   // The CPU's own rate, measured as the benchmark does.
@@ -130,15 +131,12 @@ TEST_F(SplitWeightsTest, TheBenchmarkFindsTheShareOfALinkAsFastAsTheCpu) {
     ops::linear(x, w, std::nullopt);
     best = std::min(best, std::chrono::duration<double>(Pace::Clock::now() - began).count());
   }
-  const double rate = static_cast<double>(w.nbytes()) / best;
-  ThrottledStore slow(host, rate / 200), fast(host, rate * 200);
-  const auto share = [&](WeightStore& store) {
-    return plan_split(chain.params, chain.plan(), store, at::kCPU, 1, {.points = 3, .runs = 3})[0];
-  };
-  EXPECT_GE(share(slow), 768);  // nearly all of it is the CPU's
-  EXPECT_LE(share(fast), 704);  // the device's product takes as long as the CPU's
-  EXPECT_EQ(share(slow) % 64, 0);
-  EXPECT_EQ(plan_split(chain.params, chain.plan(), fast, at::kCPU, 1)[1], 0);  // a bias
+  ThrottledStore slow(host, static_cast<double>(w.nbytes()) / best / 200);
+  const auto rows = plan_split(chain.params, chain.plan(), slow, at::kCPU, 1, {.points = 3, .runs = 3});
+  EXPECT_GE(rows[0], 768);
+  EXPECT_EQ(rows[0] % 64, 0);
+  EXPECT_EQ(rows[1], 0);        // a bias
+  EXPECT_EQ(rows[2], rows[0]);  // a layer of the same shape
 }
 
 }  // namespace
