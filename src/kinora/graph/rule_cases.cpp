@@ -1,11 +1,32 @@
 #include "kinora/graph/rule_cases.h"
 
+#include "kinora/graph/capture.h"
+#include "kinora/nn/linear_by_id.h"
 #include "kinora/ops/attention.h"
 #include "kinora/ops/conv.h"
 #include "kinora/ops/linear.h"
 #include "kinora/ops/norm.h"
 
 namespace kinora::graph {
+namespace {
+
+/// One layer whose weight goes by its id.
+class ById final : public SourceById {
+ public:
+  ById(Tensor weight, Tensor bias) : tensors_{std::move(weight), std::move(bias)} {}
+  Tensor get(const Param& param) override { return tensors_[static_cast<size_t>(param.id)]; }
+  bool is_by_id(int32_t id) const override { return id == 0; }
+  Tensor linear_now(const Tensor& x, int32_t id, const std::optional<Tensor>& bias) override {
+    return at::linear(x, weight_now(id), bias);
+  }
+  Tensor weight_now(int32_t id) override { return tensors_[static_cast<size_t>(id)]; }
+  int64_t out_features(int32_t id) const override { return tensors_[static_cast<size_t>(id)].size(0); }
+
+ private:
+  std::vector<Tensor> tensors_;
+};
+
+}  // namespace
 
 std::vector<RuleCase> window_cases() {
   RuleCases cases;
@@ -42,6 +63,11 @@ std::vector<RuleCase> rule_cases() {
                a = draw({4, 6}), c = draw({6, 5});
   add("012", {x, w, b}, [](const auto& in) { return at::linear(in[0], in[1], in[2]); });
   add("012", {x, w, b}, [](const auto& in) { return ops::linear(in[0], in[1], in[2]); });
+  add("01", {x}, [source = std::make_shared<ById>(w, b)](const auto& in) {
+    const ConstantsAllowed inside;
+    const Param weight{.id = 0, .name = "weight", .shape = {6, 8}}, bias{.id = 1, .name = "bias", .shape = {6}};
+    return source->linear(in[0], weight, &bias);
+  });
   add("0123", {q, k.transpose(2, 3)}, [](const auto& in) { return at::matmul(in[0], in[1]); });
   add("012", {x, w.t()}, [](const auto& in) { return at::matmul(in[0], in[1]); });
   add("", {x, draw({8})}, [](const auto& in) { return at::matmul(in[0], in[1]); });

@@ -33,6 +33,7 @@ std::optional<Part> aligned(const Tensor& operand, int64_t out_dims, int64_t out
 // rules_rows.cpp
 MaybeCut elementwise(const Graph&, const Node&, const Part&);
 MaybeCut linear(const Graph&, const Node&, const Part&);
+MaybeCut linear_by_id(const Graph&, const Node&, const Part&);
 MaybeCut matmul(const Graph&, const Node&, const Part&);
 MaybeCut addmm(const Graph&, const Node&, const Part&);
 MaybeCut einsum(const Graph&, const Node&, const Part&);

@@ -100,6 +100,7 @@ constexpr Rule kRules[] = {
     {"kinora::add_residual", Work::move, &elementwise},
     {"aten::linear", Work::product, &linear},
     {"kinora::linear", Work::product, &linear},
+    {"kinora::linear_by_id", Work::product, &linear_by_id},
     {"aten::matmul", Work::product, &matmul},
     {"aten::bmm", Work::product, &matmul},
     {"aten::mm", Work::product, &matmul},

@@ -35,6 +35,13 @@ MaybeCut linear(const Graph& g, const Node& n, const Part& out) {
   return c;
 }
 
+MaybeCut linear_by_id(const Graph& g, const Node& n, const Part& out) {
+  if (out.dim == result(g, n).dim() - 1) return std::nullopt;  // the weight is named, not given
+  Cut c = whole_cut(n);
+  c.needs[0] = out;
+  return c;
+}
+
 namespace {
 /// Parts of the two factors of a product [..., rows, columns].
 bool product_parts(const Tensor& a, const Tensor& b, const Tensor& y, const Part& out, Part& of_a, Part& of_b) {

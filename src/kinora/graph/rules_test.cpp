@@ -19,6 +19,9 @@ std::vector<Tensor> all_values(const Graph& graph, const std::vector<Tensor>& in
   Values values(graph, inputs);
   std::vector<Tensor> out(graph.values.size());
   for (size_t id = 0; id < inputs.size(); ++id) out[static_cast<size_t>(graph.inputs[id])] = inputs[id].clone();
+  for (size_t id = 0; id < out.size(); ++id) {
+    if (graph.values[id].constant.defined()) out[id] = graph.values[id].constant;
+  }
   for (int i = 0; i < graph.size(); ++i) {
     run_node(graph, i, values, {});
     for (const int id : graph.node(i).results) out[static_cast<size_t>(id)] = values.at(id).clone();
