@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""What `kinora plan` predicts against what `kinora generate` takes, over 29 sizes. Usage: memory_sizes.py PROGRAM [--threads N] [--markdown FILE]
+"""What `kinora plan` predicts against what `kinora generate` takes, over 29 sizes.
+Usage: memory_sizes.py PROGRAM [--threads N] [--ranks N...] [--markdown FILE]
 
 Each size runs in a process of its own. Then requests that do not fit into --memory: each must be refused, and the size that the
 refusal names must run within that memory. Three models: the built-in one, a transformer as wide as Open-Sora 1.2's (fewer
 layers) with a small autoencoder, and a small transformer with Open-Sora 1.2's autoencoder. Memory does not ask what the
-weights say: they are zeros. Exit status 1 when a ratio leaves 0.95 to 1.15, or a named size does not fit.
+weights say: they are zeros. With --ranks some of the sizes run on so many ranks, each with the layouts that fit, and the rank
+that takes most is compared. Exit status 1 when a ratio leaves 0.95 to 1.15, or a named size does not fit.
 """
 import argparse
 import json
@@ -35,6 +37,14 @@ SIZES = [
     ("builtin", "bfloat16", 25, 96, 96), ("builtin", "bfloat16", 33, 144, 256), ("builtin", "float32", 9, 200, 200),
     ("builtin", "bfloat16", 65, 96, 112), ("wide", "bfloat16", 9, 192, 336), ("wide", "float32", 5, 320, 320),
     ("vae", "bfloat16", 9, 160, 288), ("vae", "float32", 1, 320, 240),
+]
+
+# Of many ranks: (layout, model, dtype, frames, height, width)
+ON_RANKS = [
+    ("dsp", "builtin", "float32", 17, 64, 64), ("dsp", "builtin", "bfloat16", 17, 360, 640), ("dsp", "wide", "bfloat16", 17, 256, 256),
+    ("dsp", "wide", "float32", 17, 256, 256), ("dsp", "wide", "bfloat16", 51, 240, 424), ("dsp", "wide", "bfloat16", 68, 360, 640),
+    ("ulysses", "wide", "bfloat16", 51, 240, 424), ("ring", "wide", "bfloat16", 51, 240, 424), ("megatron", "wide", "bfloat16", 51, 240, 424),
+    ("guidance", "wide", "bfloat16", 51, 240, 424), ("dsp", "vae", "bfloat16", 6, 128, 192),
 ]
 
 # (model, dtype, frames, height, width, memory in MB): too large for it.
@@ -232,6 +242,15 @@ def request(model, dtype, frames, height, width, memory=None):
             "--steps", 1, *(["--memory", f"{memory}MB"] if memory else [])]
 
 
+def compare(program, model, output, ranks, layout, *size):
+    """-> planned and taken, in bytes, and what generate said."""
+    common = [*request(model, *size), *(["--ranks", ranks, "--parallel", layout] if ranks > 1 else [])]
+    plan = run(program, "plan", *common, "--json")
+    made = run(program, "generate", *common, "--json", "--output", output)
+    peaks = made["parallel"]["peak_resident_bytes"] if ranks > 1 else [made["peak_resident_bytes"]]
+    return plan["peak_resident_bytes"], max(peaks), made
+
+
 def fits_as_named(program, model, dtype, frames, height, width, memory, output):
     """The refusal's size, and its resident peak in MB."""
     refusal = run(program, "generate", *request(model, dtype, frames, height, width, memory), "--output", output, status=69)
@@ -249,6 +268,7 @@ def main():
     parser.add_argument("--markdown", type=Path, help="file for the table")
     parser.add_argument("--only", help="sizes whose name holds this")
     parser.add_argument("--threads", type=int, help="default: LibTorch's choice")
+    parser.add_argument("--ranks", type=int, nargs="+", help="many ranks in the stead of one process")
     o = parser.parse_args()
     if o.threads:
         environment["OMP_NUM_THREADS"] = str(o.threads)
@@ -256,26 +276,25 @@ def main():
     with tempfile.TemporaryDirectory(prefix="kinora-memory-") as work:
         work = Path(work)
         models = {"builtin": BUILTIN, "wide": wide_model(work / "wide"), "vae": vae_model(work / "vae")}
-        for model, dtype, frames, height, width in SIZES:
-            name = f"{model} {dtype} {frames}x{height}x{width}"
+        cases = [(n, *case) for n in o.ranks for case in ON_RANKS] if o.ranks else [(1, "", *size) for size in SIZES]
+        for ranks, layout, model, dtype, frames, height, width in cases:
+            name = f"{model} {dtype} {frames}x{height}x{width} {layout}"
             if o.only and o.only not in name:
                 continue
-            common = request(models[model], dtype, frames, height, width)
-            plan = run(o.program, "plan", *common, "--json")
-            made = run(o.program, "generate", *common, "--json", "--output", work / "out.mp4")
-            ratio = plan["peak_resident_bytes"] / made["peak_resident_bytes"]
+            planned, taken, made = compare(o.program, models[model], work / "out.mp4", ranks, layout, dtype, frames, height, width)
+            ratio = planned / taken
             bad += not 0.95 <= ratio <= 1.15
-            rows.append(f"| {model} | {dtype} | {frames}x{height}x{width} | {plan['peak_resident_bytes'] / 1e6:.0f} | "
-                        f"{made['peak_resident_bytes'] / 1e6:.0f} | {ratio:.3f} |")
+            where = f"| {ranks} | {layout} " if o.ranks else ""
+            rows.append(f"{where}| {model} | {dtype} | {frames}x{height}x{width} | {planned / 1e6:.0f} | {taken / 1e6:.0f} | {ratio:.3f} |")
             print(rows[-1], f"counted {made['peak_counted_bytes'] / 1e6:.0f}", f"{made['seconds']:.0f} s", flush=True)
         print(f"{len(rows) - bad} of {len(rows)} within 0.95 to 1.15", flush=True)
-        for model, dtype, frames, height, width, memory in [] if o.only else TOO_LARGE:
+        for model, dtype, frames, height, width, memory in [] if o.only or o.ranks else TOO_LARGE:
             (n, h, w), peak = fits_as_named(o.program, models[model], dtype, frames, height, width, memory, work / "fit.mp4")
             bad += peak > memory
             print(f"{model} {dtype} {frames}x{height}x{width} in {memory} MB: refused; {n}x{h}x{w} took {peak:.0f} MB", flush=True)
     if o.markdown:
-        head = "| model | dtype | clip | planned, MB | resident peak, MB | planned / peak |\n| --- | --- | --- | --- | --- | --- |\n"
-        o.markdown.write_text(head + "\n".join(rows) + "\n")
+        heads = [*(["ranks", "layout"] if o.ranks else []), "model", "dtype", "clip", "planned, MB", "resident peak, MB", "planned / peak"]
+        o.markdown.write_text("\n".join([f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|", *rows]) + "\n")
     return 1 if bad else 0
 
 

@@ -24,10 +24,12 @@ class Ranks(ProgramCase):
     def test_a_clip_has_the_bytes_of_one_process(self):
         common = ["a red ball", "--seed", "3", "--dtype", "float32", "--height", "64"]
         self.make(*common, "--output", "one.gif")
-        for ranks, layout in [(2, "dsp"), (3, "ulysses"), (4, "dsp-stream")]:
+        for ranks, layout in [(2, "dsp"), (3, "ulysses"), (4, "dsp-stream"), (8, "dsp")]:
             with self.subTest(layout=layout, ranks=ranks):
                 row, = self.make(*common, "--output", "many.gif", "--ranks", str(ranks), "--parallel", layout)
                 self.assertEqual((row["parallel"]["ranks"], row["parallel"]["layout"]), (ranks, layout))
+                self.assertEqual(len(row["parallel"]["peak_resident_bytes"]), ranks)
+                self.assertEqual(row["parallel"]["peak_resident_bytes"][0], row["peak_resident_bytes"])
                 self.assertGreater(sum(sent["bytes"] for sent in row["parallel"]["sent"].values()), 0)
                 self.assertEqual(self.bytes_of("many.gif"), self.bytes_of("one.gif"))
 

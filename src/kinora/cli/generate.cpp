@@ -109,8 +109,18 @@ void make_clips(const Run& run, video::Job job, video::JobFile& jobs) {
   if (not_saved) throw *not_saved;
 }
 
-/// How the rows lay over ranks, and what the first rank sent.
-Json json_of(const video::Spread& spread, const comm::Traffic& traffic) {
+/// Of this rank's process, of every rank. Collective.
+std::vector<int64_t> peaks_of(comm::Communicator& ranks) {
+  std::vector<int64_t> peaks(static_cast<size_t>(ranks.size()));
+  const std::vector<int64_t> ones(peaks.size(), 1);
+  const at::Tensor all = at::from_blob(peaks.data(), {ranks.size()}, at::kLong);
+  const at::Tensor mine = at::full({1}, static_cast<int64_t>(peak_resident_bytes()), at::kLong);
+  ranks.all_gather(all, mine, ones, "peaks")->wait();
+  return peaks;
+}
+
+/// How the rows lay over ranks, what the first rank sent, and the peaks of all.
+Json json_of(const video::Spread& spread, const comm::Traffic& traffic, const std::vector<int64_t>& peaks) {
   Json sent = Json::object();
   for (const auto& [key, row] : traffic.rows()) {
     if (row.bytes > 0) sent[key.first] = {{"calls", row.calls}, {"bytes", row.bytes}};
@@ -118,6 +128,7 @@ Json json_of(const video::Spread& spread, const comm::Traffic& traffic) {
   return {{"ranks", spread.ranks()},
           {"layout", parallel::name_of(spread.arrangement)},
           {"sent", std::move(sent)},
+          {"peak_resident_bytes", peaks},
           {"waited_s", traffic.waited_s()}};
 }
 
@@ -148,6 +159,7 @@ int take_part(GenerateOptions& o, Context& context) {
     asked.request.cache = "none", asked.request.seed = plan.seed;
     pipeline.generate(pipeline.plan(asked.request), hooks);
   }
+  peaks_of(context.ranks.join());
   return 0;
 }
 
@@ -197,6 +209,8 @@ int generate(GenerateOptions& o, Context& context) {
     asked.request.seed = plan.seed;
     checked = check_cache(pipeline, request, record, context.cancel);
   }
+  comm::Communicator& ranks = context.ranks.join();
+  const std::vector<int64_t> peaks = peaks_of(ranks);
   for (size_t i = 0; i < plan.prompts.size(); ++i) {
     const fs::path file = file_of(output, static_cast<int64_t>(i), plan.prompts.size());
     if (!o.json) {
@@ -215,9 +229,9 @@ int generate(GenerateOptions& o, Context& context) {
                 {"guidance_scale", plan.guidance_scale},
                 {"dtype", c10::toString(pipeline.dtype())},
                 {"seconds", seconds},
-                {"peak_resident_bytes", peak_resident_bytes()},
+                {"peak_resident_bytes", peaks[0]},
                 {"peak_counted_bytes", context.ledger.peak_total()}};
-    if (context.ranks.join().size() > 1) row["parallel"] = json_of(plan.spread, pipeline.traffic());
+    if (ranks.size() > 1) row["parallel"] = json_of(plan.spread, pipeline.traffic(), peaks);
     if (plan.cache != "none") row["cache"] = cache.json();
     if (o.check) row["check"] = checked[i];
     print_json(row);
