@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""What `kinora plan` predicts against what `kinora generate` takes, over 29 sizes.
+"""What `kinora plan` predicts against what `kinora generate` takes, over 29 sizes, and over sizes within a limit.
 Usage: memory_sizes.py PROGRAM [--threads N] [--ranks N...] [--markdown FILE]
 
-Each size runs in a process of its own. Then requests that do not fit into --memory: each must be refused, and the size that the
+Each size runs in a process of its own. Then sizes within a --memory between the least that works and what they take whole: the denoiser's
+blocks run in pieces. Then requests that do not fit into --memory: each must be refused, and the size that the
 refusal names must run within that memory. Three models: the built-in one, a transformer as wide as Open-Sora 1.2's (fewer
 layers) with a small autoencoder, and a small transformer with Open-Sora 1.2's autoencoder. Memory does not ask what the
 weights say: they are zeros. With --ranks some of the sizes run on so many ranks, each with the layouts that fit, and the rank
-that takes most is compared. Exit status 1 when a ratio leaves 0.95 to 1.15, or a named size does not fit.
+that takes most is compared. Exit status 1 when a ratio leaves 0.95 to 1.15, or a limit is
+not kept, or a named size does not fit.
 """
 import argparse
 import json
@@ -46,6 +48,9 @@ ON_RANKS = [
     ("ulysses", "wide", "bfloat16", 51, 240, 424), ("ring", "wide", "bfloat16", 51, 240, 424), ("megatron", "wide", "bfloat16", 51, 240, 424),
     ("guidance", "wide", "bfloat16", 51, 240, 424), ("dsp", "vae", "bfloat16", 6, 128, 192),
 ]
+# (model, dtype, frames, height, width, share of the way from the least memory to that of the whole)
+LIMITED = [("wide", "bfloat16", 51, 240, 424, 0.1), ("wide", "bfloat16", 51, 240, 424, 0.5), ("wide", "float32", 17, 256, 256, 0.3),
+           ("wide", "bfloat16", 102, 144, 256, 0.2), ("wide", "float32", 51, 144, 256, 0.6)]
 
 # (model, dtype, frames, height, width, memory in MB): too large for it.
 TOO_LARGE = [("builtin", "bfloat16", 204, 720, 1280, 700), ("wide", "float32", 51, 480, 856, 1500),
@@ -262,6 +267,18 @@ def fits_as_named(program, model, dtype, frames, height, width, memory, output):
     return size, made["peak_resident_bytes"] / 1e6
 
 
+def within_a_limit(program, model, dtype, frames, height, width, share, output):
+    """The limit in MB, what is planned and what is taken within it."""
+    whole = run(program, "plan", *request(model, dtype, frames, height, width), "--json")
+    least = int(whole["least_memory"].removesuffix("MB"))
+    memory = round(least + share * (whole["peak_resident_bytes"] / 1e6 - least))
+    common = request(model, dtype, frames, height, width, memory)
+    plan, made = run(program, "plan", *common, "--json"), run(program, "generate", *common, "--json", "--output", output)
+    if not plan["pieces"] or not made["in_pieces"]:
+        sys.exit(f"{frames}x{height}x{width} within {memory} MB runs whole")
+    return memory, plan["peak_resident_bytes"] / 1e6, made["peak_resident_bytes"] / 1e6
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("program", type=Path)
@@ -288,6 +305,14 @@ def main():
             rows.append(f"{where}| {model} | {dtype} | {frames}x{height}x{width} | {planned / 1e6:.0f} | {taken / 1e6:.0f} | {ratio:.3f} |")
             print(rows[-1], f"counted {made['peak_counted_bytes'] / 1e6:.0f}", f"{made['seconds']:.0f} s", flush=True)
         print(f"{len(rows) - bad} of {len(rows)} within 0.95 to 1.15", flush=True)
+        for model, dtype, frames, height, width, share in [] if o.ranks else LIMITED:
+            name = f"{model} {dtype} {frames}x{height}x{width} limited"
+            if o.only and o.only not in name:
+                continue
+            memory, planned, peak = within_a_limit(o.program, models[model], dtype, frames, height, width, share, work / "out.mp4")
+            bad += not 0.95 <= planned / peak <= 1.15 or peak > memory
+            rows.append(f"| {model}, within {memory} MB | {dtype} | {frames}x{height}x{width} | {planned:.0f} | {peak:.0f} | {planned / peak:.3f} |")
+            print(rows[-1], flush=True)
         for model, dtype, frames, height, width, memory in [] if o.only or o.ranks else TOO_LARGE:
             (n, h, w), peak = fits_as_named(o.program, models[model], dtype, frames, height, width, memory, work / "fit.mp4")
             bad += peak > memory

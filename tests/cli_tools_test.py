@@ -84,6 +84,21 @@ class Tools(ToolsCase):
         done = self.refused(69, "plan", "-m", MODEL, "--memory", "1MB", "--json", says="need")
         self.assertFalse(json.loads(done.stdout)["fits"])
 
+    def test_plan_runs_in_pieces_where_the_memory_asks_for_it(self):
+        size = ("plan", "-m", MODEL, "--frames", "102", "--height", "240", "--width", "424", "--dtype", "float32")
+        whole = json.loads(self.works(*size, "--json"))
+        self.assertIsNone(whole["pieces"])
+        self.assertEqual([stage["stage"] for stage in whole["stages"] if stage["is_limit"]], ["denoise"])
+        limit = ("--memory", whole["least_memory"])
+        pieces = json.loads(self.works(*size, *limit, "--json"))["pieces"]
+        self.assertTrue(0 < pieces["bytes"] <= pieces["budget_bytes"] < pieces["whole_bytes"], pieces)
+        text = self.works(*size, *limit)
+        self.assertIn("blocks in pieces", text)
+        self.assertIn("limit", text)
+        self.refused(69, *size, *limit, "--chunk", "none", says="need")
+        self.refused(2, *size, "--chunk", "always", says="chunk")
+        self.assertIn("--memory", self.refused(69, *size, "--memory", "90MB").stderr)
+
     def test_plan_refuses_what_generate_refuses(self):
         for option, value in (("--height", "0"), ("--frames", "0"), ("--steps", "-1"), ("--guidance-scale", "nan"), ("--memory", "much"),
                               ("--resolution", "481p"), ("--dtype", "int3"), ("--device", "gpu"), ("--frames", "")):

@@ -246,6 +246,17 @@ class EvalAndPlot(ToolsCase):
         self.assertEqual([(d.count("M"), d.count("L")) for d in curves], [(1, 2)])
         self.assertIn("measured change", (self.work / "x.svg").read_text())
 
+    def test_plot_draws_memory_over_time(self):
+        self.trace([{"way": way, "seconds": [0, 0.1, 0.2], "bytes": [1e6, top, 2e6]} for way, top in (("plain", 9e6), ("in pieces", 3e6))])
+        self.works("plot", "t.jsonl")
+        words = (self.work / "t.svg").read_text()
+        for word in ("plain", "in pieces", "MB"):
+            self.assertIn(word, words)
+        for bad in ({"way": "plain", "seconds": [0], "bytes": [1, 2]}, {"way": "plain", "seconds": [], "bytes": []},
+                    {"way": "plain", "bytes": [1]}, {"way": "plain", "seconds": [0], "bytes": [1], "x": 1}):
+            self.trace([bad])
+            self.refused(65, "plot", "t.jsonl", says="line 1")
+
     def test_plot_refuses_what_is_no_trace(self):
         good = {"call": 0, "timestep": 1000, "what": "call", "reused": False}
         for lines, says in (([], "no decision"), ([good, good, '{"call": 1,\n'], "line 3"), ([good, {"call": 1}], ["line 2", "timestep"]),

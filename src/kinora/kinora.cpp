@@ -115,7 +115,7 @@ video::Request request_of(const Request& r) {
   out.condition_edit = r.condition_edit;
   out.cache = r.cache, out.cache_memory = r.cache_memory_bytes;
   out.batch = r.batch;
-  out.memory = r.memory_bytes;
+  out.memory = r.memory_bytes, out.chunk = r.chunk;
   return out;
 }
 

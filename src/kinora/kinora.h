@@ -74,6 +74,7 @@ struct Request {
   uint64_t cache_memory_bytes = 0;  ///< that the cache keeps at most; 0: what it takes
   int64_t batch = 0;                ///< clips at a time; 0: what fits into the memory, at most 8
   uint64_t memory_bytes = 0;        ///< resident bytes of the process at most (of the GPU there); 0: what is free
+  std::string chunk = "auto";  ///< "auto": the denoiser in pieces where memory asks for it, to the same bits; "none"
 
   /// A file that keeps the work so far: written about once a minute and before anything is decoded. Where it is there
   /// already, generate() goes on with it, to the same bytes. Gone when the clips are made, unless it is to stay.

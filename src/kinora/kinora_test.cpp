@@ -106,6 +106,7 @@ TEST_F(Face, EveryOptionReachesTheEngine) {
   refused("no prompt", [](Request& r) { r.prompts.clear(); });
   refused("a budget for no cache", [](Request& r) { r.cache_memory_bytes = 1000; });
   refused("a budget of a byte", [](Request& r) { r.cache = "pab:window=0..1000", r.cache_memory_bytes = 1; });
+  refused("a chunk that is none", [](Request& r) { r.chunk = "always"; });
   refused("no resolution", [](Request& r) { r.resolution = "481p"; });
   refused("scores of a plain model", [](Request& r) { r.motion_score = 3; });
   refused("a camera of a plain model", [](Request& r) { r.camera_motion = "pan left"; });

@@ -8,8 +8,10 @@
 #include <numeric>
 
 #include "kinora/base/error.h"
+#include "kinora/base/file.h"
 #include "kinora/cli/bench.h"
 #include "kinora/cli/chunk_shapes.h"
+#include "kinora/cli/memory_trace.h"
 #include "kinora/graph/capture.h"
 #include "kinora/graph/chunked.h"
 #include "kinora/graph/plan.h"
@@ -23,10 +25,11 @@ using graph::Graph;
 
 struct Options {
   std::vector<std::string> shapes;
-  std::vector<double> shares{0.4, 0.3, 0.2};
+  std::vector<double> shares;  ///< of the plain peak
+  std::vector<std::string> budgets;
   int64_t size = 0, threads = 1, repeats = 5;
   bool is_close = false;
-  std::string cap;
+  std::string cap, trace;
 };
 
 /// Processor time: wall time on a shared machine swings more than what is measured.
@@ -59,7 +62,6 @@ struct Way {
   std::string name;
   std::function<Tensor(Tensor)> run;
   int64_t peak = 0;
-  std::vector<double> seconds = {};
 };
 
 Tensor through(const Chunked& chunked, Tensor x) {
@@ -72,68 +74,95 @@ graph::PlanOptions plan_options(const Options& o, const graph::Machine& machine,
   return {.budget = budget, .exact = !o.is_close, .machine = machine};
 }
 
+std::vector<int64_t> budgets_of(const Options& o, int64_t plain) {
+  std::vector<int64_t> budgets;
+  for (const double share : o.shares) budgets.push_back(static_cast<int64_t>(share * static_cast<double>(plain)));
+  for (const std::string& text : o.budgets) budgets.push_back(static_cast<int64_t>(parse_bytes(text)));
+  return budgets;
+}
+
+double share_of(int64_t bytes, const Way& eager) {
+  return static_cast<double>(bytes) / static_cast<double>(eager.peak);
+}
+
+/// Its time over that of each of `others`, in turn.
+std::pair<double, double> time_ratios(const Way& way, const std::vector<Way>& others, const Tensor& x, int64_t repeats,
+                                      Context& context) {
+  std::vector<double> to_first, to_second;
+  for (int64_t i = 0; i < repeats; ++i) {
+    if (context.cancel.stop_requested()) throw CancelledError();
+    const auto once = [&](const Way& which) {
+      Tensor copy = x.clone();
+      return cpu_seconds([&] { which.run(std::move(copy)); });
+    };
+    const double first = once(others[0]), second = once(others[1]), own = once(way);
+    to_first.push_back(own / first);
+    to_second.push_back(own / second);
+  }
+  return {median(to_first), median(to_second)};
+}
+
 void compare(const Options& o, const ChunkShape& shape, const graph::Machine& machine, Context& context) {
   const int64_t size = o.size > 0 ? o.size : shape.size;
   const Graph graph = capture_of(shape, size);
   const Chunked liveness(graph, {});
   std::vector<Way> ways;
-  ways.push_back({"eager", [&](Tensor x) { return shape.forward(x); }});
-  ways.push_back({"liveness", [&](Tensor x) { return through(liveness, std::move(x)); }});
+  ways.push_back({"plain", [&](Tensor x) { return shape.forward(x); }});
+  ways.push_back({"by last use", [&](Tensor x) { return through(liveness, std::move(x)); }});
   const Tensor x = shape.input(size), want = shape.forward(x);
   for (Way& way : ways) {
     Tensor y;
     way.peak = peak_of(context.ledger, [&] { y = way.run(x.clone()); });
   }
   std::vector<std::unique_ptr<Chunked>> chunked;
-  std::vector<graph::Plan> plans;
-  for (const double share : o.shares) {
-    const auto budget = static_cast<int64_t>(share * static_cast<double>(ways[0].peak));
+  std::string traces;
+  const auto trace = [&](const Way& way) {
+    const auto work = [&] { way.run(x.clone()); };
+    if (!o.trace.empty()) traces += trace_line(trace_memory(context.ledger, way.name, work)).dump() + "\n";
+  };
+  for (const Way& way : ways) trace(way);
+  for (const int64_t budget : budgets_of(o, ways[0].peak)) {
     graph::Plan plan;
     double plan_seconds = 0;
     try {
       plan_seconds = seconds_of([&] { plan = graph::plan(graph, plan_options(o, machine, budget)); });
     } catch (const ResourceError& e) {
-      print_json(
-          {{"bench", "chunk"}, {"shape", shape.name}, {"size", size}, {"budget_share", share}, {"refused", e.hint()}});
+      print_json({{"bench", "chunk"},
+                  {"shape", shape.name},
+                  {"size", size},
+                  {"budget_share", share_of(budget, ways[0])},
+                  {"refused", e.hint()}});
       continue;
     }
     chunked.push_back(std::make_unique<Chunked>(graph, plan.regions));
     const Chunked& now = *chunked.back();
-    Way way{"chunked", [&now](Tensor t) { return through(now, std::move(t)); }};
+    Way way{"in pieces", [&now](Tensor t) { return through(now, std::move(t)); }};
     Tensor y;
     way.peak = peak_of(context.ledger, [&] { y = way.run(x.clone()); });
-    std::vector<double> to_eager, to_liveness;
-    for (int64_t i = 0; i < o.repeats; ++i) {  // in turn
-      if (context.cancel.stop_requested()) throw CancelledError();
-      double seconds[3];
-      for (size_t w = 0; w < 3; ++w) {
-        Way& which = w < 2 ? ways[w] : way;
-        Tensor copy = x.clone();
-        seconds[w] = cpu_seconds([&] { which.run(std::move(copy)); });
-      }
-      to_eager.push_back(seconds[2] / seconds[0]);
-      to_liveness.push_back(seconds[2] / seconds[1]);
-    }
+    const auto [to_eager, to_liveness] = time_ratios(way, ways, x, o.repeats, context);
     print_json({{"bench", "chunk"},
                 {"shape", shape.name},
                 {"size", size},
                 {"nodes", graph.size()},
-                {"budget_share", share},
+                {"budget_share", share_of(budget, ways[0])},
                 {"budget_mb", static_cast<double>(budget) * 1e-6},
                 {"eager_mb", static_cast<double>(ways[0].peak) * 1e-6},
                 {"liveness_mb", static_cast<double>(ways[1].peak) * 1e-6},
                 {"chunked_mb", static_cast<double>(way.peak) * 1e-6},
                 {"predicted_mb", static_cast<double>(plan.bytes) * 1e-6},
-                {"of_eager", static_cast<double>(way.peak) / static_cast<double>(ways[0].peak)},
-                {"of_liveness", static_cast<double>(way.peak) / static_cast<double>(ways[1].peak)},
-                {"time_of_eager", median(to_eager)},
-                {"time_of_liveness", median(to_liveness)},
+                {"of_eager", share_of(way.peak, ways[0])},
+                {"of_liveness", share_of(way.peak, ways[1])},
+                {"time_of_eager", to_eager},
+                {"time_of_liveness", to_liveness},
                 {"predicted_time", plan.seconds / plan.whole_seconds},
                 {"regions", plan.regions.size()},
                 {"plan_ms", plan_seconds * 1e3},
                 {"equal", y.equal(want)},
-                {"distance", (y - want).abs().max().item<double>()}});
+                {"distance", (y - want).abs().max().item<double>()},
+                {"largest", want.abs().max().item<double>()}});
+    trace(way);
   }
+  if (!o.trace.empty()) write_file(o.trace, traces);
 }
 
 /// The largest size, in steps, at which `fits`: doubled, then halved.
@@ -175,8 +204,11 @@ void find_longest(const Options& o, const ChunkShape& shape, const graph::Machin
               {"times", static_cast<double>(chunked) / static_cast<double>(eager)}});
 }
 
-int bench_chunk(const Options& o, Context& context) {
+int bench_chunk(Options o, Context& context) {
   use_threads(o.threads);
+  if (o.shares.empty() && o.budgets.empty()) o.shares = {0.4, 0.3, 0.2};
+  if (!o.trace.empty() && (o.shapes.size() != 1 || !o.cap.empty()))
+    throw UsageError("--trace is of one shape within budgets", "kinora bench chunk gpt --budget 0.2 --trace FILE");
   const at::NoGradGuard no_grad;
   const graph::Machine machine = graph::measure_machine();
   for (const std::string& name : o.shapes.empty() ? chunk_shape_names() : o.shapes) {
@@ -198,12 +230,13 @@ void add_bench_chunk(CLI::App& bench, Action& action) {
   auto o = std::make_shared<Options>();
   CLI::App* c = bench.add_subcommand("chunk", "activation memory and time in pieces: eager, replayed, chunked");
   c->footer("Example: kinora bench chunk gpt --size 2048 --budget 0.2 0.1");
-  c->add_option("shapes", o->shapes, "gpt, vit, unet, dit; none: all");
+  c->add_option("shapes", o->shapes, "gpt, vit, unet, dit; whole models: gpt2-96, vit-l-384, unet2d; none: all");
   c->add_option("--size", o->size, "tokens, or pixels each way; 0: each shape's own")->capture_default_str();
-  c->add_option("--budget", o->shares, "shares of the eager peak")
-      ->check(CLI::Range(0.001, 1.0))
-      ->capture_default_str();
+  c->add_option("--budget", o->shares, "shares of the plain peak (default: 0.4 0.3 0.2)")
+      ->check(CLI::Range(0.001, 1.0));
+  c->add_option("--within", o->budgets, "budgets as amounts, such as 8MB");
   c->add_option("--longest", o->cap, "instead: the largest size within so much memory, such as 64MB");
+  c->add_option("--trace", o->trace, "file for memory over time, which kinora plot draws; of one shape");
   c->add_flag("--close", o->is_close, "pieces that are equal up to rounding, too (norms in two passes, sums in parts)");
   c->add_option("--repeats", o->repeats, "rounds, of which the median counts")
       ->check(CLI::Range(1, 1000))

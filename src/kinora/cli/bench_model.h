@@ -30,6 +30,7 @@ struct BenchModelOptions {
   int64_t batch = 2, layers = 0, text_tokens = 0, steps = 30, repeats = 3, threads = 0;
   std::string dtype = "auto";
   bool encode = false;
+  std::vector<double> budget;  ///< shares of the plain peak, for bench_pieces
 };
 
 constexpr int64_t kMostBenchSize = 16384;
@@ -41,6 +42,9 @@ ResidentWeights random_weights(const Params& params, at::ScalarType dtype);
 
 /// Times `make`'s model on random weights, in turn with its matrix product, and prints the line. Returns the exit code.
 int bench_model(const BenchModelOptions& options, MakeBenchModel make, Context& context);
+
+/// Activations of one call with its blocks in pieces, within each of options.budget, against the plain call: a line each.
+int bench_pieces(const BenchModelOptions& options, MakeBenchModel make, Context& context);
 
 /// Times a whole denoising of it, an STDiT3, without a cache and with several, call by call in turn, and prints the line.
 int bench_cache(const BenchModelOptions& options, MakeBenchModel make, Context& context);

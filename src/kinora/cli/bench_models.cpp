@@ -208,6 +208,12 @@ void add_latent(CLI::App& c, Options& o) {
   c.add_option("--latent", o.latent, "latent frames, height, width")->expected(3)->capture_default_str();
 }
 
+void add_budget(CLI::App& c, Options& o) {
+  c.add_option("--budget", o.budget,
+               "instead: activations with blocks in pieces, within these shares of the plain peak")
+      ->check(CLI::Range(0.001, 1.0));
+}
+
 void add_clip(CLI::App& c, Options& o) {
   c.add_option("--clip", o.clip, "frames, height, width")->expected(3)->capture_default_str();
 }
@@ -231,7 +237,7 @@ void add_command(CLI::App& bench, Action& action, const Command& command) {
       ->capture_default_str();
   add_threads(*c, o->threads);
   c->callback([o, make = command.make, measure = command.measure, &action] {
-    action = [=](Context& context) { return measure(*o, make, context); };
+    action = [=](Context& context) { return (o->budget.empty() ? measure : bench_pieces)(*o, make, context); };
   });
 }
 
@@ -244,7 +250,9 @@ void add_bench_models(CLI::App& bench, Action& action) {
                .example = "Example: kinora bench dit --latent 5 32 32 --batch 2 --layers 4 --dtype bfloat16",
                .make = dit,
                .defaults = {.layers = 28, .text_tokens = 300},
-               .add_sizes = [](CLI::App& c, Options& o) { add_latent(c, o), add_text(c, o, 300, "pairs of blocks"); }});
+               .add_sizes = [](CLI::App& c, Options& o) {
+                 add_latent(c, o), add_text(c, o, 300, "pairs of blocks"), add_budget(c, o);
+               }});
   add_command(
       bench, action,
       {.name = "cache",
@@ -281,22 +289,23 @@ void add_bench_models(CLI::App& bench, Action& action) {
                .example = "Example: kinora bench cogvideox --latent 5 32 32 --layers 4",
                .make = cogvideox,
                .defaults = {.layers = 42, .text_tokens = 226},
-               .add_sizes = [](CLI::App& c, Options& o) { add_latent(c, o), add_text(c, o, 4096); }});
-  add_command(
-      bench, action,
-      {.name = "latte",
-       .help = "one call of Latte-1's transformer, and its distance from that rate",
-       .example = "Example: kinora bench latte --layers 4",
-       .make = latte,
-       .defaults = {.latent = {16, 32, 32}, .layers = 28, .text_tokens = 120},
-       .add_sizes = [](CLI::App& c, Options& o) { add_latent(c, o), add_text(c, o, 4096, "pairs of blocks"); }});
+               .add_sizes = [](CLI::App& c, Options& o) { add_latent(c, o), add_text(c, o, 4096), add_budget(c, o); }});
+  add_command(bench, action,
+              {.name = "latte",
+               .help = "one call of Latte-1's transformer, and its distance from that rate",
+               .example = "Example: kinora bench latte --layers 4",
+               .make = latte,
+               .defaults = {.latent = {16, 32, 32}, .layers = 28, .text_tokens = 120},
+               .add_sizes = [](CLI::App& c, Options& o) {
+                 add_latent(c, o), add_text(c, o, 4096, "pairs of blocks"), add_budget(c, o);
+               }});
   add_command(bench, action,
               {.name = "wan",
                .help = "one call of Wan2.1-T2V-1.3B's transformer, and its distance from that rate",
                .example = "Example: kinora bench wan --latent 5 32 32 --layers 4",
                .make = wan,
                .defaults = {.layers = 30, .text_tokens = 512},
-               .add_sizes = [](CLI::App& c, Options& o) { add_latent(c, o), add_text(c, o, 4096); }});
+               .add_sizes = [](CLI::App& c, Options& o) { add_latent(c, o), add_text(c, o, 4096), add_budget(c, o); }});
   add_command(bench, action,
               {.name = "t5",
                .help = "one call of T5 v1.1 XXL's encoder, and its distance from that rate",

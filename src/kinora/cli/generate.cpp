@@ -186,6 +186,7 @@ int generate(GenerateOptions& o, Context& context) {
     throw UsageError("--check compares with the run without a cache, and there is none", "add --cache auto");
   if (plan.expected) log_info(expectation_of(plan));
   if (!plan.spread.reason.empty()) log_info(plan.spread.reason);
+  if (plan.pieces.budget > 0) log_info(text_of(plan.pieces));
   CacheReport cache(plan.cache, o.trace);
   RunRecord record;
   // Latents that are decoded from where a run left them go when the clip is whole, as if that run had ended well.
@@ -229,6 +230,7 @@ int generate(GenerateOptions& o, Context& context) {
                 {"guidance_scale", plan.guidance_scale},
                 {"dtype", c10::toString(pipeline.dtype())},
                 {"seconds", seconds},
+                {"in_pieces", plan.pieces.budget > 0},
                 {"peak_resident_bytes", peaks[0]},
                 {"peak_counted_bytes", context.ledger.peak_total()}};
     if (ranks.size() > 1) row["parallel"] = json_of(plan.spread, pipeline.traffic(), peaks);

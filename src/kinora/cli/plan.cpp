@@ -1,4 +1,5 @@
 // kinora plan: what a request will take, before any of it is done. Reads configs and the headers of weights files.
+#include <algorithm>
 #include <array>
 #include <iomanip>
 #include <iostream>
@@ -37,6 +38,7 @@ struct Forecast {
   int64_t calls;
   double call_flops;
   uint64_t room, held;                   ///< memory that is free for it, and that the process has already
+  uint64_t least = 0;                    ///< --memory that it would run in, one clip at a time; 0: see the refusal
   std::optional<ResourceError> refusal;  ///< what `generate` would say
 
   int64_t tokens() const { return patches[0] * patches[1] * patches[2]; }
@@ -48,7 +50,7 @@ Forecast forecast(const video::Pipeline& pipeline, video::Request request, at::D
   const video::ModelSizes& sizes = pipeline.sizes();
   const models::VideoVae vae(sizes.vae);
   Forecast f{};
-  f.room = video::memory_room(request.memory, device);
+  f.room = video::memory_room(request.memory, device).bytes;
   f.held = resident_bytes();
   try {
     f.plan = pipeline.plan(request);
@@ -58,6 +60,7 @@ Forecast forecast(const video::Pipeline& pipeline, video::Request request, at::D
     f.plan.batch = 1, f.plan.one_by_one = true;
   }
   f.memory = video::estimate_memory(sizes, f.plan);
+  if (!f.refusal) f.least = pipeline.least_memory(f.plan);
   std::tie(f.height, f.width) = pipeline.frame_size(f.plan);
   const auto [t, h, w] = vae.latent_size({f.plan.num_frames, f.plan.height, f.plan.width});
   f.latents = {vae.latent_channels(), t, h, w};
@@ -74,12 +77,27 @@ Forecast forecast(const video::Pipeline& pipeline, video::Request request, at::D
 struct Row {
   const char* stage;
   uint64_t weights, activations, peak;
+  bool is_limit;  ///< no other takes more, with what is held beside it
 };
 
-std::array<Row, 3> rows_of(const video::MemoryEstimate& m) {
-  return {{{"text", m.text_weights, m.text, m.text_peak()},
-           {"denoise", m.transformer_weights, m.denoise, m.denoise_peak()},
-           {"decode", m.vae_weights, m.decode, m.decode_peak()}}};
+std::array<Row, 3> rows_of(const Forecast& f) {
+  const video::MemoryEstimate& m = f.memory;
+  const auto all = m.stage_peaks(f.plan.one_by_one);
+  const uint64_t most = *std::max_element(all.begin(), all.end());
+  return {{{"text", m.text_weights, m.text, m.text_peak(), all[0] == most},
+           {"denoise", m.transformer_weights, m.denoise, m.denoise_peak(), all[1] == most},
+           {"decode", m.vae_weights, m.decode, m.decode_peak(), all[2] == most}}};
+}
+
+Json pieces_json(const Forecast& f, const video::ModelSizes& sizes) {
+  const video::Pieces& pieces = f.plan.pieces;
+  if (pieces.budget == 0) return nullptr;
+  video::Plan whole = f.plan;
+  whole.pieces = {};
+  return {{"budget_bytes", pieces.budget},
+          {"bytes", pieces.bytes},
+          {"whole_bytes", video::estimate_memory(sizes, whole).blocks},
+          {"predicted_time", pieces.slowdown}};
 }
 
 uint64_t predicted(const Forecast& f) { return f.plan.one_by_one ? f.memory.one_by_one() : f.memory.together(); }
@@ -96,11 +114,12 @@ std::string human_flops(double flops) {
 
 void print_as_json(const video::Pipeline& pipeline, const Options& o, const Forecast& f) {
   Json stages = Json::array();
-  for (const Row& row : rows_of(f.memory)) {
+  for (const Row& row : rows_of(f)) {
     stages.push_back({{"stage", row.stage},
                       {"weights_bytes", row.weights},
                       {"activations_bytes", row.activations},
-                      {"peak_bytes", row.peak}});
+                      {"peak_bytes", row.peak},
+                      {"is_limit", row.is_limit}});
   }
   print_json({{"model", pipeline.folder().name},
               {"dtype", c10::toString(pipeline.dtype())},
@@ -126,6 +145,7 @@ void print_as_json(const video::Pipeline& pipeline, const Options& o, const Fore
               {"expected",
                f.plan.expected ? Json{{"speed", f.plan.expected->speed}, {"psnr", f.plan.expected->psnr}} : Json()},
               {"stages", stages},
+              {"pieces", pieces_json(f, pipeline.sizes())},
               {"cache_bytes", f.memory.caches},
               {"cache_budget", f.plan.cache_budget ? json_of(*f.plan.cache_budget) : Json()},
               {"output_bytes", f.memory.output},
@@ -133,6 +153,7 @@ void print_as_json(const video::Pipeline& pipeline, const Options& o, const Fore
               {"peak_bytes", predicted(f)},
               {"peak_resident_bytes", f.held + predicted(f)},
               {"room_bytes", f.room},
+              {"least_memory", f.refusal ? Json() : Json(video::memory_figure(f.least))},
               {"fits", !f.refusal},
               {"nearest", f.refusal ? Json(f.refusal->hint()) : Json()}});
 }
@@ -157,14 +178,14 @@ void print_as_text(const video::Pipeline& pipeline, const Options& o, const Fore
   if (f.plan.spread.ranks() > 1) line("ranks") << f.plan.spread.reason << "\n";
   std::cout << "\n";
   const auto row = [](const std::string& name, const std::string& weights, const std::string& activations,
-                      const std::string& peak) {
+                      const std::string& peak, const char* note) {
     std::cout << std::left << std::setw(9) << name << std::right << std::setw(11) << weights << std::setw(13)
-              << activations << std::setw(11) << peak << "\n";
+              << activations << std::setw(11) << peak << note << "\n";
   };
-  row("stage", "weights", "activations", "peak");
-  for (const Row& r : rows_of(f.memory))
-    row(r.stage, human_bytes(r.weights), human_bytes(r.activations), human_bytes(r.peak));
-  row("frames", "", human_bytes(f.memory.output), "");
+  row("stage", "weights", "activations", "peak", "");
+  for (const Row& r : rows_of(f))
+    row(r.stage, human_bytes(r.weights), human_bytes(r.activations), human_bytes(r.peak), r.is_limit ? "  limit" : "");
+  row("frames", "", human_bytes(f.memory.output), "", "");
   std::cout << "\n";
   if (f.plan.cache != "none") {
     line("cache") << printable(f.plan.cache, 200) << " keeps at most " << human_bytes(f.memory.caches);
@@ -176,7 +197,10 @@ void print_as_text(const video::Pipeline& pipeline, const Options& o, const Fore
                << (f.plan.one_by_one ? "each part's weights freed before the next is loaded"
                                      : "all parts loaded at once")
                << "\n";
-  line(f.refusal ? "no fit" : "fits") << human_bytes(f.room) << " of memory are there\n";
+  if (f.plan.pieces.budget > 0) line("denoise") << text_of(f.plan.pieces) << "\n";
+  line(f.refusal ? "no fit" : "fits") << human_bytes(f.room) << " of memory are there";
+  if (!f.refusal) std::cout << "; the least that works is --memory " << video::memory_figure(f.least);
+  std::cout << "\n";
 }
 
 int plan(const Options& o, Context& context) {

@@ -1,4 +1,5 @@
-// kinora plot: the trace of a cache as a picture: what was reused where and when, and the change that was measured.
+// kinora plot: the trace of a cache as a picture: what was reused where and when, and the change that was measured; or
+// memory over time.
 #include <cmath>
 #include <iostream>
 #include <map>
@@ -10,7 +11,9 @@
 #include "kinora/base/utf8.h"
 #include "kinora/cache/trace.h"
 #include "kinora/cli/command.h"
+#include "kinora/cli/memory_trace.h"
 #include "kinora/media/grid_plot.h"
+#include "kinora/media/svg.h"
 
 namespace kinora::cli {
 namespace {
@@ -90,6 +93,17 @@ media::GridPlot plot_of(const std::vector<cache::TracedDecision>& trace, const s
   return plot;
 }
 
+std::string memory_plot(const std::vector<MemoryTrace>& traces) {
+  media::LinePlot plot{
+      .title = "Activations while one call runs", .x_label = "milliseconds of the processor", .y_label = "MB"};
+  for (const MemoryTrace& trace : traces) {
+    media::Series& series = plot.series.emplace_back(media::Series{trace.way, trace.seconds, trace.bytes});
+    for (double& x : series.x) x *= 1e3;
+    for (double& y : series.y) y *= 1e-6;
+  }
+  return media::line_plot_svg(plot);
+}
+
 int plot(const Options& o) {
   const std::filesystem::path trace = o.trace;
   std::filesystem::path output = o.output;
@@ -99,7 +113,9 @@ int plot(const Options& o) {
     throw UsageError("the picture would take the place of the trace", "choose another --output");
   if (output.extension() != ".svg")
     throw UsageError(concat("--output ", printable(output.string(), 200), " is no SVG"), "name it .svg");
-  write_file(output, media::grid_plot_svg(plot_of(cache::read_trace(trace), trace.filename().string())));
+  const std::vector<MemoryTrace> memory = read_memory_traces(trace);
+  write_file(output, memory.empty() ? media::grid_plot_svg(plot_of(cache::read_trace(trace), trace.filename().string()))
+                                    : memory_plot(memory));
   std::cout << output.string() << "\n";
   return 0;
 }
@@ -108,9 +124,9 @@ int plot(const Options& o) {
 
 void add_plot(CLI::App& app, Action& action) {
   auto o = std::make_shared<Options>();
-  CLI::App* c = app.add_subcommand("plot", "draw what a cache decided, from the file of generate --trace");
+  CLI::App* c = app.add_subcommand("plot", "draw what a cache decided, or memory over time, from a file of --trace");
   c->footer("Example: kinora plot decisions.jsonl --output decisions.svg");
-  c->add_option("trace", o->trace, "the JSON lines that generate --trace wrote")->required();
+  c->add_option("trace", o->trace, "the JSON lines that generate --trace or bench chunk --trace wrote")->required();
   c->add_option("-o,--output", o->output, ".svg file (default: the trace's name)");
   c->callback([o, &action] { action = [o](Context&) { return plot(*o); }; });
 }

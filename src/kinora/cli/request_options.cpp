@@ -62,6 +62,9 @@ void add_request_options(CLI::App& command, RequestOptions& options) {
   command.add_option("--parallel", request.parallel,
                      "how its rows lie over them: auto, dsp, ulysses, ring, megatron, guidance and others "
                      "(docs/parallel.md)");
+  command.add_option("--chunk", request.chunk,
+                     "the denoiser's activations in pieces: auto (where --memory or the machine asks for it; the same "
+                     "bits, a little slower), or none");
   command.add_option("--batch", request.batch, "clips at a time (default: what fits, at most 8)");
 }
 

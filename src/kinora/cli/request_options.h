@@ -17,7 +17,8 @@ struct RequestOptions {
 };
 
 /// Prompts as arguments and --prompt; --height, --width, --resolution, --aspect-ratio, --frames, --loops, --seamless,
-/// --condition-frames, --steps, --guidance-scale, --cache, --cache-memory, --quality, --speed, --ranks, --parallel, --batch, --memory.
+/// --condition-frames, --steps, --guidance-scale, --cache, --cache-memory, --quality, --speed, --ranks, --parallel, --chunk,
+/// --batch, --memory.
 void add_request_options(CLI::App& command, RequestOptions& options);
 
 /// Of these, those that say how a clip is made and not what it shows: sizes, --num-frames (and, unless `frames_is_taken`,

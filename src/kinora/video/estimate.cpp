@@ -1,15 +1,8 @@
 #include "kinora/video/estimate.h"
 
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
-#include <c10/core/CachingDeviceAllocator.h>
 
 #include <algorithm>
-#include <optional>
-#include <string>
-
-#include "kinora/base/error.h"
-#include "kinora/base/memory.h"
 
 namespace kinora::video {
 namespace {
@@ -17,20 +10,6 @@ namespace {
 using models::VideoVaeConfig;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-struct Latents {
-  int64_t frames, height, width;
-  int64_t elements(int64_t channels) const { return channels * frames * height * width; }
-};
-
-/// As VideoVae::latent_size, without a model.
-Latents latents_of(const VideoVaeConfig& vae, const Plan& plan) {
-  const int64_t factor = vae.temporal.downscale();
-  const int64_t chunk = vae.micro_frame_size > 0 ? vae.micro_frame_size : plan.num_frames;
-  const int64_t whole = plan.num_frames / chunk, rest = plan.num_frames % chunk;
-  return {whole * ceil_div(chunk, factor) + ceil_div(rest, factor), plan.height / vae.spatial.downscale(),
-          plan.width / vae.spatial.downscale()};
-}
 
 /// Convolutions work on copies whose channels fill whole vectors.
 double filled(int64_t channels) { return static_cast<double>((channels + 15) / 16 * 16); }
@@ -47,7 +26,7 @@ double res_block(int64_t in, int64_t out) {
 }
 
 /// The 2-D half: `pictures` at a time.
-double spatial_peak(const VideoVaeConfig& vae, const Latents& z, int64_t pictures, uint64_t element_bytes) {
+double spatial_peak(const VideoVaeConfig& vae, const LatentSize& z, int64_t pictures, uint64_t element_bytes) {
   const auto& channels = vae.spatial.block_out_channels;
   const auto batch = static_cast<double>(pictures);
   // In bfloat16 a shortcut sums up in float32 the pictures that threads are at.
@@ -70,7 +49,7 @@ double spatial_peak(const VideoVaeConfig& vae, const Latents& z, int64_t picture
 }
 
 /// The temporal half: a chunk of `frames`. Causal convolutions pad a copy with two frames in front.
-double temporal_peak(const VideoVaeConfig& vae, const Latents& z, int64_t frames) {
+double temporal_peak(const VideoVaeConfig& vae, const LatentSize& z, int64_t frames) {
   const auto& t = vae.temporal;
   const size_t levels = t.channel_multipliers.size();
   const double area = static_cast<double>(z.height * z.width);
@@ -96,6 +75,13 @@ double block_peak(const models::STDiT3Config& c, double exchanged) {
   return std::max(5.0 + 2.0 * c.mlp_ratio, 9.0 + exchanged);
 }
 
+/// Values for each row around the blocks, patches times: the positions are added to the embedded patches, and the last
+/// layer's norm and outputs stand beside the rows; where frames are given, two norms and their choice.
+double around_blocks(const models::STDiT3Config& c, bool is_given) {
+  return (is_given ? 4.0 : 2.0) * static_cast<double>(c.hidden_size) +
+         static_cast<double>(c.patch_volume() * c.out_channels());
+}
+
 /// Of the denoiser's rows those that one rank has at most, as a share of all, and what an attention exchanges for each
 /// of them, sent and received: DSP its input or result, Ulysses queries, keys and values, a ring keys and values and
 /// the next ones. Megatron's gathers the rows of all.
@@ -116,53 +102,6 @@ uint64_t bytes_of(double elements, uint64_t element_bytes) {
   return static_cast<uint64_t>(elements * static_cast<double>(element_bytes));
 }
 
-std::string size_text(const Plan& plan) {
-  return concat(plan.num_frames, plan.num_frames == 1 ? " frame of " : " frames of ", plan.height, "x", plan.width);
-}
-
-bool fits(const ModelSizes& sizes, Plan plan, uint64_t room) {
-  plan.batch = 1;
-  return estimate_memory(sizes, plan).one_by_one() <= room;
-}
-
-/// The largest value below `high` (in steps) for which `good` holds.
-template <typename Good>
-std::optional<int64_t> largest(int64_t low, int64_t high, Good good) {
-  if (high < low || !good(low)) return std::nullopt;
-  while (low < high) {
-    const int64_t middle = low + (high - low + 1) / 2;
-    if (good(middle))
-      low = middle;
-    else
-      high = middle - 1;
-  }
-  return low;
-}
-
-std::optional<Plan> nearest_fit(const ModelSizes& sizes, const Plan& plan, uint64_t room) {
-  Plan smaller = plan;
-  const auto with_frames = [&](int64_t frames) {
-    smaller.num_frames = frames;
-    return fits(sizes, smaller, room);
-  };
-  if (const auto frames = largest(1, plan.num_frames - 1, with_frames)) {
-    smaller.num_frames = *frames;
-    return smaller;
-  }
-  smaller.num_frames = std::min<int64_t>(plan.num_frames, 17);
-  const int64_t block = sizes.vae.spatial.downscale() * sizes.transformer.patch_size[1];
-  const double ratio = static_cast<double>(plan.width) / static_cast<double>(plan.height);
-  const auto with_rows = [&](int64_t rows) {
-    smaller.height = rows * block;
-    smaller.width = std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(rows) * ratio + 0.5)) * block;
-    return fits(sizes, smaller, room);
-  };
-  const auto rows = largest(1, plan.height / block, with_rows);
-  if (!rows) return std::nullopt;
-  with_rows(*rows);
-  return smaller;
-}
-
 /// What LibTorch and oneDNN take on a first call, behind every ledger: thread pools, compiled kernels, code that is paged in.
 constexpr uint64_t kRuntime = uint64_t{60} << 20;
 
@@ -172,17 +111,24 @@ uint64_t MemoryEstimate::text_peak() const { return text_weights + text + kRunti
 uint64_t MemoryEstimate::denoise_peak() const { return transformer_weights + denoise + kRuntime; }
 uint64_t MemoryEstimate::decode_peak() const { return vae_weights + decode + kRuntime; }
 
-uint64_t MemoryEstimate::together() const {
+std::array<uint64_t, 3> MemoryEstimate::stage_peaks(bool one_by_one) const {
+  if (one_by_one) return {output + text_peak(), output + denoise_peak(), output + decode_peak()};
   // Parts are loaded when they are first needed.
   const uint64_t before = text_weights + (vae_first ? vae_weights : 0);
-  return output + std::max({before + text_peak() - text_weights, before + denoise_peak(),
-                            text_weights + transformer_weights + decode_peak()});
+  return {output + before + text_peak() - text_weights, output + before + denoise_peak(),
+          output + text_weights + transformer_weights + decode_peak()};
 }
 
-uint64_t MemoryEstimate::one_by_one() const { return output + std::max({text_peak(), denoise_peak(), decode_peak()}); }
+LatentSize latent_size(const VideoVaeConfig& vae, const Plan& plan) {
+  const int64_t factor = vae.temporal.downscale();
+  const int64_t chunk = vae.micro_frame_size > 0 ? vae.micro_frame_size : plan.num_frames;
+  const int64_t whole = plan.num_frames / chunk, rest = plan.num_frames % chunk;
+  return {whole * ceil_div(chunk, factor) + ceil_div(rest, factor), plan.height / vae.spatial.downscale(),
+          plan.width / vae.spatial.downscale()};
+}
 
 MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
-  const Latents z = latents_of(sizes.vae, plan);
+  const LatentSize z = latent_size(sizes.vae, plan);
   const auto& model = sizes.transformer;
   const OfARank of = of_a_rank(plan.spread);
   const auto batch = static_cast<double>(plan.batch), branches = (plan.is_guided() ? 2.0 : 1.0) * of.branches;
@@ -199,8 +145,12 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
   const double captions = batch * branches * tokens * width * (1.0 + 4.0 * static_cast<double>(model.depth));
   e.caches = static_cast<uint64_t>(rows) * static_cast<uint64_t>(plan.kept_row_bytes);
   if (plan.cache_memory > 0) e.caches = std::min(e.caches, plan.cache_memory);
-  e.denoise = bytes_of(rows * width * block_peak(model, of.exchanged) + captions, sizes.element_bytes) +
-              static_cast<uint64_t>(latents) + e.caches;
+  e.blocks = bytes_of(rows * width * block_peak(model, of.exchanged), sizes.element_bytes);
+  if (plan.pieces.budget > 0) {
+    e.blocks = std::max(bytes_of(rows * around_blocks(model, plan.is_given()), sizes.element_bytes),
+                        static_cast<uint64_t>(plan.pieces.bytes));
+  }
+  e.denoise = e.blocks + bytes_of(captions, sizes.element_bytes) + static_cast<uint64_t>(latents) + e.caches;
 
   const int64_t chunk =
       sizes.vae.micro_frame_size > 0 ? std::min(sizes.vae.micro_frame_size, plan.num_frames) : plan.num_frames;
@@ -219,53 +169,12 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
            static_cast<uint64_t>(3.0 * 4.0 * tokens * tokens * static_cast<double>(t5.num_heads));
 
   e.text_weights = sizes.text_bytes, e.transformer_weights = sizes.transformer_bytes, e.vae_weights = sizes.vae_bytes;
-  e.vae_first = plan.passes() > 1 || plan.before || plan.after ||
-                std::any_of(plan.given.begin(), plan.given.end(), [](const Given& g) { return !g.references.empty(); });
+  e.vae_first = plan.is_given();
   const uint64_t frame = 3 * static_cast<uint64_t>(plan.height) * static_cast<uint64_t>(plan.width);
   const auto clips = static_cast<uint64_t>(std::max<size_t>(1, plan.prompts.size()));
   const auto all = static_cast<uint64_t>(plan.total_frames());
   e.output = frame * (plan.keeps_clips ? clips * all : plan.collects_frames ? all : static_cast<uint64_t>(at_once));
   return e;
-}
-
-uint64_t memory_room(uint64_t limit, at::Device device) {
-  uint64_t available, held;
-  if (device.is_cpu()) {
-    available = available_memory_bytes(), held = resident_bytes();
-  } else {
-    at::globalContext().lazyInitDevice(device.type());
-    c10::DeviceAllocator& allocator = *c10::getDeviceAllocator(device.type());
-    available = allocator.getMemoryInfo(device.index()).first;
-    held = static_cast<uint64_t>(allocator.getDeviceStats(device.index()).reserved_bytes[0].current);
-  }
-  const uint64_t room = available - available / 10;
-  return limit > 0 ? std::min(room, limit > held ? limit - held : 0) : room;
-}
-
-Fit fit_into(const ModelSizes& sizes, const Plan& plan, uint64_t room) {
-  Plan tried = plan;
-  tried.batch = std::min<int64_t>(plan.batch, static_cast<int64_t>(std::max<size_t>(1, plan.prompts.size())));
-  for (const bool one_by_one : {false, true}) {
-    for (tried.batch = std::max<int64_t>(1, tried.batch);; tried.batch /= 2) {
-      const MemoryEstimate e = estimate_memory(sizes, tried);
-      if ((one_by_one ? e.one_by_one() : e.together()) <= room) return {tried.batch, one_by_one};
-      if (tried.batch == 1) break;
-    }
-    tried.batch = std::min<int64_t>(plan.batch, static_cast<int64_t>(std::max<size_t>(1, plan.prompts.size())));
-  }
-  Plan one = plan;
-  one.batch = 1;
-  const uint64_t needed = estimate_memory(sizes, one).one_by_one();
-  const auto nearest = nearest_fit(sizes, plan, room);
-  std::string hint = "no size of this model fits: free memory, or give --memory more";
-  if (nearest) {
-    Plan fit = *nearest;
-    fit.batch = 1;
-    hint = concat(size_text(fit), " would fit (", human_bytes(estimate_memory(sizes, fit).one_by_one()), ")");
-  }
-  throw ResourceError(
-      concat(size_text(plan), " need ", human_bytes(needed), " of memory more, ", human_bytes(room), " are free"),
-      hint);
 }
 
 }  // namespace kinora::video

@@ -1,6 +1,10 @@
-// What a request will take, before any work: so that one that cannot fit is refused in milliseconds, with the nearest that can.
+// What a request will take, before any work.
 #pragma once
 
+#include <ATen/ATen.h>
+
+#include <algorithm>
+#include <array>
 #include <cstdint>
 
 #include "kinora/models/open_sora/config.h"
@@ -17,12 +21,21 @@ struct ModelSizes {
   text::T5Config text_encoder;
   uint64_t transformer_bytes = 0, vae_bytes = 0, text_bytes = 0;  ///< weights in the run's dtype
   uint64_t element_bytes = 4;                                     ///< of the run's dtype
+  at::Device device = at::kCPU;
 };
+
+struct LatentSize {
+  int64_t frames, height, width;
+  int64_t elements(int64_t channels) const { return channels * frames * height * width; }
+};
+/// As VideoVae::latent_size, without a model.
+LatentSize latent_size(const models::VideoVaeConfig& vae, const Plan& plan);
 
 struct MemoryEstimate {
   uint64_t text = 0, denoise = 0,
            decode = 0;  ///< activations and caches of each phase at their peak, as the ledger counts them
   uint64_t caches = 0;  ///< of denoise: what is kept between steps
+  uint64_t blocks = 0;  ///< of denoise: what its blocks take, which can run in pieces; all else stands beside them
   uint64_t text_weights = 0, transformer_weights = 0, vae_weights = 0;
   uint64_t output = 0;  ///< frames of every clip that is kept, of one that is collected, or those that are written next
   bool vae_first = false;  ///< the autoencoder is loaded before the transformer: it encodes what is given
@@ -31,25 +44,22 @@ struct MemoryEstimate {
   uint64_t text_peak() const;
   uint64_t denoise_peak() const;
   uint64_t decode_peak() const;
-  /// Every part stays once it is loaded; with what libraries take behind the ledger.
-  uint64_t together() const;
-  /// Each part's weights freed before the next is loaded.
-  uint64_t one_by_one() const;
+  /// Encoding, denoising and decoding with all that is held beside them: every part that was loaded before, or each part's
+  /// weights freed before the next is loaded.
+  std::array<uint64_t, 3> stage_peaks(bool one_by_one) const;
+  uint64_t total(bool one_by_one) const {
+    const auto peaks = stage_peaks(one_by_one);
+    return *std::max_element(peaks.begin(), peaks.end());
+  }
+  uint64_t together() const { return total(false); }
+  uint64_t one_by_one() const { return total(true); }
+  /// What `room` leaves for the blocks' activations: their budget in pieces.
+  int64_t blocks_within(uint64_t room, bool one_by_one) const {
+    return static_cast<int64_t>(room) - static_cast<int64_t>(stage_peaks(one_by_one)[1] - blocks);
+  }
 };
 
+/// Of blocks that run as plan.pieces says.
 MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan);
-
-/// Bytes that the process may still take on `device`: `limit` (0: none) less what it holds there, at most nine tenths of
-/// what is free.
-uint64_t memory_room(uint64_t limit, at::Device device = at::kCPU);
-
-struct Fit {
-  int64_t batch = 1;
-  bool one_by_one = false;  ///< free each part's weights before the next is loaded
-};
-
-/// The largest batch up to plan.batch that fits into `room`, all parts at once where possible. Throws ResourceError that names what
-/// is needed, what there is and the nearest size that fits: fewer frames first, then a smaller picture.
-Fit fit_into(const ModelSizes& sizes, const Plan& plan, uint64_t room);
 
 }  // namespace kinora::video

@@ -3,9 +3,6 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
-#include <chrono>
-
-#include "kinora/base/error.h"
 #include "kinora/tensor/allocator.h"
 #include "kinora/video/pipeline.h"
 #include "kinora/video/test_model.h"
@@ -59,36 +56,6 @@ TEST(Estimate, OnePartAtATimeTakesLess) {
   EXPECT_EQ(e.one_by_one(), e.output + std::max({e.text_peak(), e.denoise_peak(), e.decode_peak()}));
   EXPECT_GE(e.denoise_peak(), e.transformer_weights + e.denoise);
   EXPECT_GE(e.decode_peak(), e.vae_weights + e.decode);
-}
-
-TEST(Estimate, TooLargeNamesFewerFramesThenASmallerPicture) {
-  const ModelSizes sizes = open_sora();
-  const auto message = [&](uint64_t room) -> std::string {
-    try {
-      fit_into(sizes, plan_of(816, 720, 1280), room);
-    } catch (const ResourceError& error) {
-      return std::string(error.what()) + "|" + error.hint();
-    }
-    return "fits";
-  };
-  EXPECT_NE(message(uint64_t{16} << 30).find("816 frames of 720x1280 need"), std::string::npos);
-  EXPECT_NE(message(uint64_t{16} << 30).find("frames of 720x1280 would fit"), std::string::npos)
-      << message(uint64_t{16} << 30);
-  EXPECT_EQ(message(uint64_t{2} << 30).find("720x1280 would fit"), std::string::npos) << message(uint64_t{2} << 30);
-  EXPECT_NE(message(uint64_t{1} << 20).find("no size of this model fits"), std::string::npos);
-}
-
-TEST(Estimate, BatchesShrinkBeforeARequestIsRefused) {
-  const ModelSizes sizes = open_sora();
-  const uint64_t one = estimate_memory(sizes, plan_of(51, 240, 426)).together();
-  EXPECT_EQ(fit_into(sizes, plan_of(51, 240, 426, 8), one).batch, 1);
-  EXPECT_EQ(fit_into(sizes, plan_of(51, 240, 426, 8), one * 100).batch, 8);
-}
-
-TEST(Estimate, DecidesWithinFiftyMilliseconds) {
-  const auto begin = std::chrono::steady_clock::now();
-  EXPECT_THROW(fit_into(open_sora(), plan_of(816, 2160, 3840), memory_room(uint64_t{64} << 20)), ResourceError);
-  EXPECT_LT(std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count(), 0.05);
 }
 
 Ledger& ledger() {

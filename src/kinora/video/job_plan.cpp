@@ -181,7 +181,7 @@ Plan Pipeline::plan(const Job& job, uint64_t memory) const {
   if (weights.int_or("vae", 0) != parts_->vae_part.fingerprint())
     log_warn("the latents were made for an autoencoder with other weights");
   const MemoryEstimate need = estimate_memory(parts_->sizes, plan);
-  const uint64_t room = memory_room(memory, parts_->device), bytes = need.output + need.decode_peak();
+  const uint64_t room = memory_room(memory, parts_->device).bytes, bytes = need.output + need.decode_peak();
   if (bytes > room)
     throw ResourceError(concat("decoding takes ", bytes >> 20, " MiB of memory more, ", room >> 20, " MiB are free"),
                         "free memory, or give --memory more");

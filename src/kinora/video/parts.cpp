@@ -92,7 +92,8 @@ Parts::Parts(const PipelineOptions& options, ModelFolder found)
            .transformer_bytes = bytes_of(transformer.params(), dtype),
            .vae_bytes = bytes_of(vae.params(), dtype),
            .text_bytes = bytes_of(encoder.params(), dtype),
-           .element_bytes = static_cast<uint64_t>(c10::elementSize(dtype))};
+           .element_bytes = static_cast<uint64_t>(c10::elementSize(dtype)),
+           .device = device};
 }
 
 bool Parts::is_of_these_weights(const cache::Calibration& calibration) const {

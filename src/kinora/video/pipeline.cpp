@@ -6,6 +6,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
+#include "kinora/base/memory.h"
 #include "kinora/base/utf8.h"
 #include "kinora/cache/choice.h"
 #include "kinora/diffusion/schedulers.h"
@@ -87,6 +88,22 @@ Spread spread_of(const Plan& plan, const Parts& parts, const std::string& name, 
     request.decides_by_values = cache->looks_at_data();
   }
   return choose_spread(request, model);
+}
+
+/// Weights that are loaded already are part of what the process holds.
+ModelSizes sizes_to_load(const Parts& parts) {
+  ModelSizes sizes = parts.sizes;
+  if (parts.text_part.weights) sizes.text_bytes = 0;
+  if (parts.transformer_part.weights) sizes.transformer_bytes = 0;
+  if (parts.vae_part.weights) sizes.vae_bytes = 0;
+  return sizes;
+}
+
+/// Of one process: those of a host share its memory where no limit says what each has. A GPU is one rank's.
+Room room_of(const Parts& parts, uint64_t limit) {
+  Room room = memory_room(limit, parts.device);
+  if (limit == 0 && parts.device.is_cpu()) room.bytes /= static_cast<uint64_t>(parts.ranks_of_host);
+  return room;
 }
 
 /// Every pass of every clip, from where the job stands.
@@ -186,19 +203,22 @@ Plan Pipeline::plan(const Request& request) const {
   }
   const int ranks = request.ranks > 0 ? request.ranks : parts_->ranks.size();
   plan.spread = spread_of(plan, *parts_, request.parallel, ranks, cache.get());
-  // Weights that are loaded already are part of what the process holds.
-  ModelSizes sizes = parts_->sizes;
-  if (parts_->text_part.weights) sizes.text_bytes = 0;
-  if (parts_->transformer_part.weights) sizes.transformer_bytes = 0;
-  if (parts_->vae_part.weights) sizes.vae_bytes = 0;
-  const uint64_t room = memory_room(request.memory, parts_->device);
-  const bool shares_memory = request.memory == 0 && parts_->device.is_cpu();  // a GPU is one rank's
-  const Fit fit = fit_into(sizes, plan, room / static_cast<uint64_t>(shares_memory ? parts_->ranks_of_host : 1));
-  plan.batch = fit.batch;
-  plan.one_by_one = fit.one_by_one;
+  const auto fit = [&] {
+    const Fit found = fit_into(sizes_to_load(*parts_), plan, room_of(*parts_, request.memory), cache.get());
+    plan.batch = found.batch, plan.pieces = found.pieces;
+    plan.one_by_one = plan.one_by_one || found.one_by_one;
+  };
+  fit();
+  const int64_t own_batch = plan.batch;
   settle(plan, parts_->ranks);
+  if (plan.batch < own_batch) fit();
   parts_->warn_of_long_texts(plan);
   return plan;
+}
+
+uint64_t Pipeline::least_memory(const Plan& plan) const {
+  const auto cache = plan.scheduler ? make_cache(plan, *parts_) : nullptr;
+  return resident_bytes() + least_room(sizes_to_load(*parts_), plan, cache.get());
 }
 
 std::pair<int64_t, int64_t> Pipeline::frame_size(const Plan& plan) const {

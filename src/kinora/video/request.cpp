@@ -1,9 +1,11 @@
 #include "kinora/video/request.h"
 
+#include <algorithm>
 #include <cmath>
 #include <random>
 
 #include "kinora/base/error.h"
+#include "kinora/base/memory.h"
 #include "kinora/base/utf8.h"
 #include "kinora/text/prompt_cleaning.h"
 #include "kinora/text/unicode.h"
@@ -112,6 +114,10 @@ Plan make_plan(const Request& request, const Defaults& defaults, int64_t least_s
   }
   plan.loops = in_range("the number of loops", request.loops, int64_t{1}, kMostLoops);
   plan.cache = request.cache, plan.cache_memory = request.cache_memory;
+  if (request.chunk != "auto" && request.chunk != "none")
+    throw UsageError(concat("chunk cannot be \"", printable(request.chunk, 200), "\""),
+                     "\"auto\" runs in pieces where memory asks for it, \"none\" never");
+  plan.chunk = request.chunk;
   plan.seamless = request.seamless, plan.before = request.before, plan.after = request.after;
   if (plan.seamless && plan.after) {
     throw UsageError("a clip that leads to another cannot lead back to its own beginning",
@@ -148,6 +154,17 @@ Plan make_plan(const Request& request, const Defaults& defaults, int64_t least_s
   plan.batch = in_range("the batch", request.batch, int64_t{0}, kMostClips);
   if (plan.batch == 0) plan.batch = std::min<int64_t>(kMostAtOnce, static_cast<int64_t>(plan.prompts.size()));
   return plan;
+}
+
+std::string text_of(const Pieces& pieces) {
+  const double rounded = std::round(pieces.slowdown * 100) / 100;
+  return concat("blocks in pieces: ", human_bytes(static_cast<uint64_t>(pieces.bytes)), " of activations, x", rounded,
+                " of the time (predicted)");
+}
+
+bool Plan::is_given() const {
+  return passes() > 1 || before || after ||
+         std::any_of(given.begin(), given.end(), [](const Given& g) { return !g.references.empty(); });
 }
 
 int64_t Plan::total_frames() const {

@@ -45,6 +45,7 @@ struct Request {
   int ranks = 0;                             ///< to be planned for; 0: those of the pipeline
   int64_t batch = 0;                         ///< clips at a time; 0: what fits into the memory, at most 8
   uint64_t memory = 0;                       ///< resident bytes of the process at most; 0: what the machine has
+  std::string chunk = "auto";                ///< the denoiser's blocks in pieces: "auto" where memory asks, "none"
   bool keeps_clips = true;                   ///< until the last is made; false where Hooks::on_frames takes them
   bool collects_frames = false;              ///< on_frames holds them until a clip is whole, as GIF needs
 };
@@ -64,6 +65,16 @@ struct Given {
   std::vector<ReferencePtr> references;
   std::vector<text::MaskGroup> strategy;
 };
+
+/// How the denoiser's blocks run in pieces: the same bits in less memory.
+struct Pieces {
+  int64_t budget = 0;   ///< bytes of activations while one block runs, at most; 0: blocks run whole
+  int64_t bytes = 0;    ///< what they take of it
+  double slowdown = 1;  ///< predicted time of a call over that of whole blocks
+};
+
+/// "blocks in pieces: 310.0 MB of activations, x1.02 of the time (predicted)"
+std::string text_of(const Pieces& pieces);
 
 /// A request with nothing open. The clip is made in passes of num_frames; where a pass meets another, or a clip that is
 /// there, it is given `head` or `tail` of it, which the result holds once.
@@ -91,8 +102,10 @@ struct Plan {
   std::optional<cache::BudgetUse> cache_budget;
   Spread spread;  ///< set by Pipeline::plan
   bool keeps_clips = true, collects_frames = false;
-  bool is_decode_only = false;                 ///< of a job that is denoised
-  bool one_by_one = false;                     ///< weights of one part in memory at a time
+  bool is_decode_only = false;  ///< of a job that is denoised
+  bool one_by_one = false;      ///< weights of one part in memory at a time
+  std::string chunk = "auto";
+  Pieces pieces;                               ///< set by Pipeline::plan
   std::shared_ptr<const Scheduler> scheduler;  ///< made by Pipeline::plan
 
   int64_t passes() const { return loops + (seamless ? 1 : 0); }
@@ -101,14 +114,16 @@ struct Plan {
   /// Frames of the result: of `before`, what each pass adds, of `after`.
   int64_t total_frames() const;
   bool is_guided() const { return guidance_scale != 1.0; }
+  /// Whether some frames of a pass are given to it.
+  bool is_given() const;
   /// Frame rate as Open-Sora tells it to the model: 120 stands for a picture.
   double model_fps() const { return num_frames == 1 ? 120.0 : fps; }
 };
 
 /// Throws UsageError, which names what would work, for prompts that are none, sizes that are not positive or smaller than
 /// `least_side` pixels, less than one frame or step, numbers that are not finite, scores for a model of plain prompts, and
-/// references, mask strategies, segments and loops that do not fit one another; and as load_reference for the files that
-/// a prompt's JSON suffix names.
+/// references, mask strategies, segments and loops that do not fit one another, a chunk that is none; and as
+/// load_reference for the files that a prompt's JSON suffix names.
 Plan make_plan(const Request& request, const Defaults& defaults, int64_t least_side = 1);
 
 }  // namespace kinora::video

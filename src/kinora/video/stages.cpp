@@ -8,12 +8,14 @@
 #include "kinora/comm/agree.h"
 #include "kinora/comm/steps.h"
 #include "kinora/diffusion/influence.h"
+#include "kinora/graph/block_graphs.h"
 #include "kinora/media/frames_tensor.h"
 #include "kinora/models/open_sora/work.h"
 #include "kinora/parallel/guidance.h"
 #include "kinora/parallel/layouts.h"
 #include "kinora/tensor/random.h"
 #include "kinora/video/mask_strategy.h"
+#include "kinora/video/pieces.h"
 #include "kinora/video/spread.h"
 #include "kinora/video/stdit3_denoiser.h"
 #include "kinora/video/turns.h"
@@ -91,6 +93,11 @@ std::vector<media::Frames> preview(const Work& work, const Tensor& clean) {
     clips.push_back(media::to_frames(at::nan_to_num(pictures.squeeze(2).transpose(0, 1)), work.plan.fps));
   }
   return clips;
+}
+
+/// Pieces are not compared with the whole here, which would not fit: the tests do that.
+graph::BlockGraphOptions graph_options(const Plan& plan, at::Device device) {
+  return {.plan = plan_options(device, plan.pieces.budget), .verifies = false, .uses_arena = false};
 }
 
 }  // namespace
@@ -211,6 +218,8 @@ void denoise(const Work& work, const Conditions& conditions, const Features& fea
     run.policy = cache;
     cache->on_decision = hooks.on_decision;
   }
+  std::optional<graph::BlockGraphs> pieces;
+  if (plan.pieces.budget > 0) run.policy = &pieces.emplace(graph_options(plan, parts.device), cache);
   parallel::MadeLayout rows = parallel::make_layout(plan.spread.arrangement, facts_of(parts.transformer.config()),
                                                     plan.spread.extent, parts.ranks);
   run.layout = &rows.layout();
