@@ -8,7 +8,7 @@
 namespace kinora::ops {
 namespace {
 
-/// oneDNN has kernels for this dtype here.
+/// oneDNN has kernels for this dtype here. Elsewhere LibTorch lays out every window of the input in memory.
 bool is_onednn_dtype(at::ScalarType dtype) {
   if (dtype == at::kFloat) return true;
 #if defined(__x86_64__)
@@ -22,6 +22,11 @@ bool is_onednn_dtype(at::ScalarType dtype) {
 
 Tensor conv_reference(const Tensor& x, const Tensor& weight, const MaybeTensor& bias, at::IntArrayRef stride,
                       at::IntArrayRef padding) {
+  if (x.is_cpu() && x.scalar_type() != conv_dtype(x.scalar_type())) {
+    const at::ScalarType wide = conv_dtype(x.scalar_type());
+    const MaybeTensor wide_bias = bias ? MaybeTensor(bias->to(wide)) : std::nullopt;
+    return conv_reference(x.to(wide), weight.to(wide), wide_bias, stride, padding).to(x.scalar_type());
+  }
   // at::conv2d leaves a single small picture to another kernel than a batch of the same pictures, so that a tail of one frame would
   // differ in its last bits: oneDNN's own gives each picture the same bits in any batch.
   if (x.is_cpu() && is_onednn_dtype(x.scalar_type()) && x.numel() > 0 && at::hasMKLDNN()) {
@@ -45,6 +50,11 @@ const Operator<&conv_reference, &conv_meta> conv_op(
     "kinora::conv(Tensor x, Tensor weight, Tensor? bias, int[] stride, int[] padding) -> Tensor");
 
 }  // namespace
+
+at::ScalarType conv_dtype(at::ScalarType dtype) {
+  const bool is_wide = dtype == at::kBFloat16 && !is_onednn_dtype(dtype) && at::hasMKLDNN();
+  return is_wide ? at::kFloat : dtype;
+}
 
 Tensor conv(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, at::IntArrayRef stride,
             at::IntArrayRef padding) {

@@ -14,4 +14,8 @@ using at::Tensor;
 Tensor conv(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, at::IntArrayRef stride,
             at::IntArrayRef padding);
 
+/// What a convolution of this dtype is computed in on a CPU: float32 for bfloat16 where oneDNN has no kernels for it
+/// (x86-64 without AVX-512).
+at::ScalarType conv_dtype(at::ScalarType dtype);
+
 }  // namespace kinora::ops

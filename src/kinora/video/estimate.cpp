@@ -4,6 +4,8 @@
 
 #include <algorithm>
 
+#include "kinora/ops/conv.h"
+
 namespace kinora::video {
 namespace {
 
@@ -11,37 +13,48 @@ using models::VideoVaeConfig;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/// Convolutions work on copies whose channels fill whole vectors.
-double filled(int64_t channels) { return static_cast<double>((channels + 15) / 16 * 16); }
+/// Convolutions work on copies whose channels fill whole vectors; `wide` elements of the model's dtype stand for one of
+/// theirs, to which the input is converted beforehand where that is more than one (ops/conv.h).
+double result(int64_t channels, double wide) { return wide * static_cast<double>((channels + 15) / 16 * 16); }
+double input(int64_t channels, double wide) {
+  return result(channels, wide) + (wide > 1 ? wide * static_cast<double>(channels) : 0);
+}
 
 /// Values for each position that a residual block of these widths holds at its peak: in the shortcut and in the first
 /// convolution the block's input, the normalised one and their copies; behind them the norms before and after the
 /// activation.
-double shortcut(int64_t in, int64_t out) {
-  return in == out ? 0 : 2 * static_cast<double>(in) + filled(in) + filled(out);
+double shortcut(int64_t in, int64_t out, double wide) {
+  return in == out ? 0 : 2 * static_cast<double>(in) + input(in, wide) + result(out, wide);
 }
-double res_block(int64_t in, int64_t out) {
+double res_block(int64_t in, int64_t out, double wide) {
   const auto a = static_cast<double>(in), b = static_cast<double>(out);
-  return std::max({shortcut(in, out), a + b + filled(in) + filled(out), 4 * b, 2 * b + 2 * filled(out), 3 * a});
+  return std::max({shortcut(in, out, wide), a + b + input(in, wide) + result(out, wide), 4 * b,
+                   2 * b + input(out, wide) + result(out, wide), 3 * a});
 }
 
 /// The 2-D half: `pictures` at a time.
-double spatial_peak(const VideoVaeConfig& vae, const LatentSize& z, int64_t pictures, uint64_t element_bytes) {
+double spatial_peak(const VideoVaeConfig& vae, const LatentSize& z, int64_t pictures, uint64_t element_bytes,
+                    double wide) {
   const auto& channels = vae.spatial.block_out_channels;
   const auto batch = static_cast<double>(pictures);
   // In bfloat16 a shortcut sums up in float32 the pictures that threads are at.
-  const double sums =
-      element_bytes < 4 ? 2.0 * static_cast<double>(std::min<int64_t>(at::get_num_threads(), pictures)) : 0;
+  const double sums = element_bytes < 4 && wide == 1
+                          ? 2.0 * static_cast<double>(std::min<int64_t>(at::get_num_threads(), pictures))
+                          : 0;
   double most = 0;
   int64_t entering = channels.back();
   double pixels = static_cast<double>(z.height * z.width);
   if (vae.spatial.mid_block_add_attention) most = 7 * static_cast<double>(entering) * pixels * batch;
   for (size_t i = channels.size(); i-- > 0;) {
     const int64_t width = channels[i];
-    most = std::max({most, res_block(entering, width) * pixels * batch, res_block(width, width) * pixels * batch});
-    if (entering != width) most = std::max(most, (shortcut(entering, width) * batch + sums * filled(width)) * pixels);
+    most = std::max(
+        {most, res_block(entering, width, wide) * pixels * batch, res_block(width, width, wide) * pixels * batch});
+    if (entering != width)
+      most = std::max(most, (shortcut(entering, width, wide) * batch + sums * result(width, wide)) * pixels);
     // The upsampled input, its copy and the result, at four times the pixels.
-    if (i > 0) most = std::max(most, (static_cast<double>(width) + 2 * filled(width)) * 4 * pixels * batch);
+    if (i > 0)
+      most =
+          std::max(most, (static_cast<double>(width) + input(width, wide) + result(width, wide)) * 4 * pixels * batch);
     entering = width;
     pixels *= 4;
   }
@@ -49,7 +62,7 @@ double spatial_peak(const VideoVaeConfig& vae, const LatentSize& z, int64_t pict
 }
 
 /// The temporal half: a chunk of `frames`. Causal convolutions pad a copy with two frames in front.
-double temporal_peak(const VideoVaeConfig& vae, const LatentSize& z, int64_t frames) {
+double temporal_peak(const VideoVaeConfig& vae, const LatentSize& z, int64_t frames, double wide) {
   const auto& t = vae.temporal;
   const size_t levels = t.channel_multipliers.size();
   const double area = static_cast<double>(z.height * z.width);
@@ -58,7 +71,7 @@ double temporal_peak(const VideoVaeConfig& vae, const LatentSize& z, int64_t fra
   for (size_t i = levels; i-- > 0;) {
     const int64_t in = t.width(std::min(i + 1, levels - 1)), out = t.width(i);
     const auto widest = static_cast<double>(std::max(in, out));
-    most = std::max(most, (res_block(in, out) * time + widest * (time + 2) + widest * 2) * area);
+    most = std::max(most, (res_block(in, out, wide) * time + widest * (time + 2) + widest * 2) * area);
     if (i > 0 && t.temporal_downsample[i - 1]) {
       // Twice the channels, and once more in order.
       most = std::max(most, (2 * (time + 2) + 5 * time) * static_cast<double>(out) * area);
@@ -157,8 +170,12 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
   const int64_t at_once = std::min(sizes.vae.micro_batch_size, chunk);
   const double between =
       2.0 * static_cast<double>(sizes.vae.temporal.in_out_channels * (chunk + 4) * z.height * z.width);
-  const double peak =
-      std::max(temporal_peak(sizes.vae, z, chunk), spatial_peak(sizes.vae, z, at_once, sizes.element_bytes));
+  const at::ScalarType dtype = sizes.element_bytes == 2 ? at::kBFloat16 : at::kFloat;
+  const double wide = sizes.device.is_cpu() ? static_cast<double>(c10::elementSize(ops::conv_dtype(dtype))) /
+                                                  static_cast<double>(c10::elementSize(dtype))
+                                            : 1;
+  const double peak = std::max(temporal_peak(sizes.vae, z, chunk, wide),
+                               spatial_peak(sizes.vae, z, at_once, sizes.element_bytes, wide));
   e.decode = bytes_of(peak + between, sizes.element_bytes) +
              static_cast<uint64_t>(4.0 * batch * static_cast<double>(z.elements(model.in_channels)));
 
