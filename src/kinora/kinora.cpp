@@ -76,6 +76,7 @@ video::PipelineOptions options_of(const Model& model) {
   video::PipelineOptions out;
   out.device = parse_device(model.device);
   out.dtype = dtype_of(model.dtype, out.device);
+  out.offload = video::parse_offload(model.offload);
   out.paths = {model.folder, model.transformer, model.vae, model.text_encoder, model.tokenizer};
   if (model.folder.empty() && model.transformer.empty()) out.paths.model = builtin_model();
   return out;

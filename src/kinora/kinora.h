@@ -44,6 +44,9 @@ struct Model {
   std::filesystem::path transformer{}, vae{}, text_encoder{}, tokenizer{};  ///< parts that lie apart
   std::string device = "cpu";                                               ///< "cpu", "cuda" or "cuda:N"
   Dtype dtype = Dtype::automatic;
+  /// Weights that do not fit into memory: "auto" (streamed from their files, block by block), "none" (refused), or
+  /// "stream:N" (always, with N blocks in memory).
+  std::string offload = "auto";
 };
 
 /// What is asked for. What is left out comes from the model.

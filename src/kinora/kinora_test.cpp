@@ -202,6 +202,8 @@ TEST_F(Face, ModelsThatAreNotThereAreRefused) {
   EXPECT_THROW(Pipeline::load({.folder = model_->folder / "none"}), UsageError);
   EXPECT_THROW(Pipeline::load({.folder = model_->folder, .device = "gpu"}), UsageError);
   EXPECT_THROW(Pipeline::load({.folder = model_->folder, .dtype = static_cast<Dtype>(9)}), UsageError);
+  EXPECT_THROW(Pipeline::load({.folder = model_->folder, .offload = "disk"}), UsageError);
+  EXPECT_NO_THROW(Pipeline::load({.folder = model_->folder, .offload = "stream:1"}));
   ::unsetenv("KINORA_MODEL");
   EXPECT_THROW(Pipeline::load(), UsageError);  // nothing is installed beside this test
   ::setenv("KINORA_MODEL", model_->folder.c_str(), 1);

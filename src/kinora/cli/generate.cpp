@@ -187,6 +187,7 @@ int generate(GenerateOptions& o, Context& context) {
   if (plan.expected) log_info(expectation_of(plan));
   if (!plan.spread.reason.empty()) log_info(plan.spread.reason);
   if (plan.pieces.budget > 0) log_info(text_of(plan.pieces));
+  if (plan.weights.transformer) log_info(text_of(plan.weights, pipeline.sizes()));
   CacheReport cache(plan.cache, o.trace);
   RunRecord record;
   // Latents that are decoded from where a run left them go when the clip is whole, as if that run had ended well.
@@ -231,6 +232,7 @@ int generate(GenerateOptions& o, Context& context) {
                 {"dtype", c10::toString(pipeline.dtype())},
                 {"seconds", seconds},
                 {"in_pieces", plan.pieces.budget > 0},
+                {"streams_weights", plan.weights.transformer.has_value()},
                 {"peak_resident_bytes", peaks[0]},
                 {"peak_counted_bytes", context.ledger.peak_total()}};
     if (ranks.size() > 1) row["parallel"] = json_of(plan.spread, pipeline.traffic(), peaks);

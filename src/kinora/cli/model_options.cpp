@@ -19,6 +19,12 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
   command.add_option("--dtype", options.dtype, "bfloat16, float32, or auto (what the device is fast in)")
       ->capture_default_str();
   add_device(command, options.device);
+  command
+      .add_option(
+          "--offload", options.offload,
+          "weights that do not fit into memory: auto (streamed from their files, block by block; the same bytes), none "
+          "(refused), or stream:N (always, with N blocks in memory)")
+      ->capture_default_str();
 }
 
 at::ScalarType parse_dtype(const std::string& name, at::Device device) {
@@ -45,6 +51,7 @@ video::PipelineOptions pipeline_options(const ModelOptions& options, Ledger* led
   out.device = parse_device(options.device);
   out.dtype = parse_dtype(options.dtype, out.device);
   out.ledger = ledger;
+  out.offload = video::parse_offload(options.offload);
   out.paths = {options.model, options.transformer, options.vae, options.text_encoder, options.tokenizer};
   if (options.model.empty() && options.transformer.empty()) out.paths.model = builtin_model();
   return out;

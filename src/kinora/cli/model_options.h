@@ -10,13 +10,13 @@
 namespace kinora::cli {
 
 struct ModelOptions {
-  std::string model, transformer, vae, text_encoder, tokenizer, dtype = "auto", device = "cpu";
+  std::string model, transformer, vae, text_encoder, tokenizer, dtype = "auto", device = "cpu", offload = "auto";
 };
 
-/// --model, --transformer, --vae, --text-encoder, --tokenizer, --dtype, --device.
+/// --model, --transformer, --vae, --text-encoder, --tokenizer, --dtype, --device, --offload.
 void add_model_options(CLI::App& command, ModelOptions& options);
 
-/// Throws UsageError for an unknown dtype or device and when no model is named and the built-in one is nowhere;
+/// Throws UsageError for an unknown dtype, device or offload and when no model is named and the built-in one is nowhere;
 /// ResourceError for a device that is not there.
 video::PipelineOptions pipeline_options(const ModelOptions& options, Ledger* ledger);
 

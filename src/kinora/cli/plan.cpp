@@ -146,6 +146,7 @@ void print_as_json(const video::Pipeline& pipeline, const Options& o, const Fore
                f.plan.expected ? Json{{"speed", f.plan.expected->speed}, {"psnr", f.plan.expected->psnr}} : Json()},
               {"stages", stages},
               {"pieces", pieces_json(f, pipeline.sizes())},
+              {"streams_weights", f.plan.weights.transformer.has_value()},
               {"cache_bytes", f.memory.caches},
               {"cache_budget", f.plan.cache_budget ? json_of(*f.plan.cache_budget) : Json()},
               {"output_bytes", f.memory.output},
@@ -198,6 +199,7 @@ void print_as_text(const video::Pipeline& pipeline, const Options& o, const Fore
                                      : "all parts loaded at once")
                << "\n";
   if (f.plan.pieces.budget > 0) line("denoise") << text_of(f.plan.pieces) << "\n";
+  if (f.plan.weights.transformer) line("offload") << text_of(f.plan.weights, pipeline.sizes()) << "\n";
   line(f.refusal ? "no fit" : "fits") << human_bytes(f.room) << " of memory are there";
   if (!f.refusal) std::cout << "; the least that works is --memory " << video::memory_figure(f.least);
   std::cout << "\n";

@@ -185,7 +185,9 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
                     sizes.element_bytes) +
            static_cast<uint64_t>(3.0 * 4.0 * tokens * tokens * static_cast<double>(t5.num_heads));
 
-  e.text_weights = sizes.text_bytes, e.transformer_weights = sizes.transformer_bytes, e.vae_weights = sizes.vae_bytes;
+  e.text_weights = std::min(sizes.text_bytes, plan.weights.text_encoder.value_or(sizes.text_bytes));
+  e.transformer_weights = std::min(sizes.transformer_bytes, plan.weights.transformer.value_or(sizes.transformer_bytes));
+  e.vae_weights = sizes.vae_bytes;
   e.vae_first = plan.is_given();
   const uint64_t frame = 3 * static_cast<uint64_t>(plan.height) * static_cast<uint64_t>(plan.width);
   const auto clips = static_cast<uint64_t>(std::max<size_t>(1, plan.prompts.size()));

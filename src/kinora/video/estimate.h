@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <optional>
 
 #include "kinora/models/open_sora/config.h"
 #include "kinora/models/open_sora/video_vae.h"
@@ -13,6 +14,12 @@
 #include "kinora/video/request.h"
 
 namespace kinora::video {
+
+/// Weights of which only a part stays in memory, the slots among it through which the rest passes (weight_budget.h).
+struct StreamedSizes {
+  uint64_t text_bytes = 0, transformer_bytes = 0;  ///< at the least
+  bool is_asked = false;                           ///< this much, even where all of them would fit
+};
 
 /// What the sizes follow from.
 struct ModelSizes {
@@ -22,6 +29,7 @@ struct ModelSizes {
   uint64_t transformer_bytes = 0, vae_bytes = 0, text_bytes = 0;  ///< weights in the run's dtype
   uint64_t element_bytes = 4;                                     ///< of the run's dtype
   at::Device device = at::kCPU;
+  std::optional<StreamedSizes> streamed = {};  ///< none: all weights stay
 };
 
 struct LatentSize {
@@ -59,7 +67,7 @@ struct MemoryEstimate {
   }
 };
 
-/// Of blocks that run as plan.pieces says.
+/// Of blocks that run as plan.pieces says, and weights that stay as plan.weights says.
 MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan);
 
 }  // namespace kinora::video

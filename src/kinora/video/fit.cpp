@@ -27,6 +27,19 @@ Plan without_blocks(Plan plan) {
   return plan;
 }
 
+WeightBudgets least_weights(const ModelSizes& sizes) {
+  if (!sizes.streamed) return {};
+  return {.text_encoder = sizes.streamed->text_bytes, .transformer = sizes.streamed->transformer_bytes};
+}
+
+bool may_choose_streaming(const ModelSizes& sizes) { return sizes.streamed && !sizes.streamed->is_asked; }
+
+/// One clip at a time, and of its weights what has to stay.
+Plan smallest(const ModelSizes& sizes, Plan plan) {
+  plan.batch = 1, plan.pieces = {}, plan.weights = least_weights(sizes);
+  return plan;
+}
+
 /// Whether a layout has rows for all ranks.
 bool can_spread(const ModelSizes& sizes, const Plan& plan) {
   const LatentSize z = latent_size(sizes.vae, plan);
@@ -36,7 +49,7 @@ bool can_spread(const ModelSizes& sizes, const Plan& plan) {
 }
 
 bool fits(const ModelSizes& sizes, Plan plan, uint64_t room, const Policy* cache) {
-  plan.batch = 1, plan.pieces = {};
+  plan = smallest(sizes, std::move(plan));
   if (!can_spread(sizes, plan)) return false;
   if (estimate_memory(sizes, plan).one_by_one() <= room) return true;
   if (plan.chunk == "none" || estimate_memory(sizes, without_blocks(plan)).one_by_one() > room) return false;
@@ -86,13 +99,14 @@ std::optional<Fit> whole_fit(const ModelSizes& sizes, Plan tried, uint64_t room)
   const int64_t most = tried.batch;
   for (const bool one_by_one : {false, true}) {
     for (tried.batch = most; tried.batch > 0; tried.batch /= 2) {
-      if (estimate_memory(sizes, tried).total(one_by_one) <= room) return Fit{tried.batch, one_by_one, {}};
+      if (estimate_memory(sizes, tried).total(one_by_one) <= room)
+        return Fit{tried.batch, one_by_one, {}, tried.weights};
     }
   }
   return std::nullopt;
 }
 
-// Weights that are let go of are read once more for the next pass or request.
+// Weights that are let go of are read once more for the next pass or request; those that are streamed, for every call.
 constexpr double kReadBytesPerSecond = 1e9;
 
 double reading_seconds(const MemoryEstimate& e, const Plan& plan) {
@@ -100,31 +114,75 @@ double reading_seconds(const MemoryEstimate& e, const Plan& plan) {
          static_cast<double>(e.text_weights + e.transformer_weights + e.vae_weights) / kReadBytesPerSecond;
 }
 
-/// Of every batch, parts together and one by one, blocks whole and in pieces: the least predicted time.
+struct Timed {
+  Fit fit;
+  double seconds = 0;  ///< predicted, of all model calls and what is read for them
+};
+
+void keep_faster(std::optional<Timed>& best, const Fit& fit, double seconds) {
+  if (!best || seconds < best->seconds) best = Timed{fit, seconds};
+}
+
+/// Shares of the way from the least to whole blocks: activations and weights are weighed against each other at these.
+constexpr double kShares[] = {1, 0.75, 0.5, 0.35, 0.2, 0.1, 0};
+
+/// Weights streamed while a call computes: what the activations leave is theirs. `call_seconds` of whole blocks; without
+/// `blocks` they stay whole.
+void try_streamed(const ModelSizes& sizes, Plan tried, uint64_t room, const BlockPieces* blocks, double call_seconds,
+                  double calls, std::optional<Timed>& best) {
+  tried.weights = least_weights(sizes), tried.pieces = {};
+  const auto whole = static_cast<int64_t>(estimate_memory(sizes, tried).blocks);
+  const int64_t left = estimate_memory(sizes, without_blocks(tried)).blocks_within(room, true);
+  const int64_t least = blocks ? std::min(blocks->least(), whole) : whole;
+  for (const double share : kShares) {
+    const auto budget = least + static_cast<int64_t>(share * static_cast<double>(whole - least));
+    if (budget > left) continue;
+    Plan plan = tried;
+    if (blocks != nullptr && share < 1) plan.pieces = blocks->within(std::max(budget, blocks->least()));
+    const MemoryEstimate e = estimate_memory(sizes, plan);
+    if (e.one_by_one() > room) continue;
+    const auto peaks = e.stage_peaks(true);
+    *plan.weights.text_encoder += room - peaks[0], *plan.weights.transformer += room - peaks[1];
+    const uint64_t stays = std::min(*plan.weights.transformer, sizes.transformer_bytes);
+    const double streaming = static_cast<double>(sizes.transformer_bytes - stays) / kReadBytesPerSecond;
+    keep_faster(best, {plan.batch, true, plan.pieces, plan.weights},
+                calls * std::max(call_seconds * plan.pieces.slowdown, streaming) + reading_seconds(e, plan));
+  }
+}
+
+/// Of every batch, parts together and one by one, blocks whole and in pieces, weights whole and streamed: the least
+/// predicted time.
 std::optional<Fit> fastest_fit(const ModelSizes& sizes, Plan tried, uint64_t room, const Policy* cache) {
   const auto clips = static_cast<int64_t>(std::max<size_t>(1, tried.prompts.size()));
   const double calls = static_cast<double>(tried.passes()) *
                        static_cast<double>(tried.scheduler ? tried.scheduler->timesteps().size() : tried.steps);
-  std::optional<Fit> best;
-  double least_seconds = 0;
+  std::optional<Timed> best;
   for (; tried.batch > 0; tried.batch /= 2) {
     const MemoryEstimate whole = estimate_memory(sizes, tried), floor = estimate_memory(sizes, without_blocks(tried));
-    if (floor.one_by_one() > room) continue;
+    Plan streamed = without_blocks(tried);
+    streamed.weights = least_weights(sizes);
+    if (estimate_memory(sizes, streamed).one_by_one() > room) continue;
     const BlockPieces blocks(sizes, tried, cache);
-    const double seconds = calls * static_cast<double>(ceil_div(clips, tried.batch)) * blocks.whole_seconds();
+    const double groups = calls * static_cast<double>(ceil_div(clips, tried.batch)), seconds = blocks.whole_seconds();
     for (const bool one_by_one : {false, true}) {
-      Fit fit{tried.batch, one_by_one, {}};
+      Fit fit{tried.batch, one_by_one, {}, tried.weights};
       if (whole.total(one_by_one) > room) {
         const int64_t budget = floor.blocks_within(room, one_by_one);
         if (floor.total(one_by_one) > room || budget < blocks.least()) continue;
         fit.pieces = blocks.within(budget);
       }
-      const double now = seconds * fit.pieces.slowdown + (one_by_one ? reading_seconds(whole, tried) : 0);
-      if (best && now >= least_seconds) continue;
-      best = fit, least_seconds = now;
+      keep_faster(best, fit, groups * seconds * fit.pieces.slowdown + (one_by_one ? reading_seconds(whole, tried) : 0));
     }
+    if (may_choose_streaming(sizes)) try_streamed(sizes, tried, room, &blocks, seconds, groups, best);
   }
-  return best;
+  return best ? std::optional(best->fit) : std::nullopt;
+}
+
+/// Weights streamed, blocks whole: the largest batch.
+std::optional<Fit> whole_streamed_fit(const ModelSizes& sizes, Plan tried, uint64_t room) {
+  std::optional<Timed> found;
+  for (; tried.batch > 0 && !found; tried.batch /= 2) try_streamed(sizes, tried, room, nullptr, 0, 1, found);
+  return found ? std::optional(found->fit) : std::nullopt;
 }
 
 [[noreturn]] void refuse(const ModelSizes& sizes, const Plan& plan, const Room& room, const Policy* cache) {
@@ -162,19 +220,20 @@ Room memory_room(uint64_t limit, at::Device device) {
 
 Fit fit_into(const ModelSizes& sizes, const Plan& plan, const Room& room, const Policy* cache) {
   Plan tried = plan;
-  tried.pieces = {};
+  tried.pieces = {}, tried.weights = {};
+  if (sizes.streamed && sizes.streamed->is_asked) tried.weights = least_weights(sizes);
   tried.batch = std::clamp<int64_t>(plan.batch, 1, static_cast<int64_t>(std::max<size_t>(1, plan.prompts.size())));
-  const std::optional<Fit> whole = whole_fit(sizes, tried, room.bytes);
-  if (whole && (plan.chunk == "none" || (whole->batch == tried.batch && !whole->one_by_one))) return *whole;
-  if (plan.chunk != "none") {
-    if (const std::optional<Fit> fit = fastest_fit(sizes, tried, room.bytes, cache)) return *fit;
-  }
+  const bool may_cut = plan.chunk != "none";
+  std::optional<Fit> fit = whole_fit(sizes, tried, room.bytes);
+  if (fit && (!may_cut || (fit->batch == tried.batch && !fit->one_by_one))) return *fit;
+  if (may_cut) fit = fastest_fit(sizes, tried, room.bytes, cache);
+  if (!fit && may_choose_streaming(sizes)) fit = whole_streamed_fit(sizes, tried, room.bytes);
+  if (fit) return *fit;
   refuse(sizes, tried, room, cache);
 }
 
 uint64_t least_room(const ModelSizes& sizes, const Plan& plan, const Policy* cache) {
-  Plan one = plan;
-  one.batch = 1, one.pieces = {};
+  const Plan one = smallest(sizes, plan);
   const uint64_t whole = estimate_memory(sizes, one).one_by_one();
   if (plan.chunk == "none") return whole;
   const MemoryEstimate floor = estimate_memory(sizes, without_blocks(one));

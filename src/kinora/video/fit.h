@@ -1,5 +1,5 @@
-// How a request runs in the memory that there is: how many clips at a time, parts one by one, blocks in pieces. What
-// cannot is refused in milliseconds, with what would work.
+// How a request runs in the memory that there is: how many clips at a time, parts one by one, blocks in pieces, weights
+// streamed. What cannot is refused in milliseconds, with what would work.
 #pragma once
 
 #include <cstdint>
@@ -24,11 +24,12 @@ struct Fit {
   int64_t batch = 1;
   bool one_by_one = false;  ///< free each part's weights before the next is loaded
   Pieces pieces;            ///< of the denoiser's blocks
+  WeightBudgets weights;    ///< of parts that are streamed
 };
 
 /// How to run a plan within `room`, for batches up to plan.batch: all at once where that fits; else what is predicted to
-/// take the least time of smaller batches, parts one by one, and, unless plan.chunk forbids it, blocks in pieces. `cache`
-/// is asked what it keeps; may be null. Throws ResourceError that names what is needed at the least, what there is, and
+/// take the least time of smaller batches, parts one by one, blocks in pieces unless plan.chunk forbids it, and streamed
+/// weights where sizes.streamed allows them. `cache` is asked what it keeps; may be null. Throws ResourceError that names what is needed at the least, what there is, and
 /// what would work: a limit, and the nearest size, fewer frames first, then a smaller picture.
 Fit fit_into(const ModelSizes& sizes, const Plan& plan, const Room& room, const Policy* cache = nullptr);
 

@@ -50,12 +50,24 @@ Part::Part(const Params& parameters, const fs::path& folder, const kinora::LoadO
   check_weights(*params, checkpoint, options);
 }
 
-ResidentWeights& Part::loaded() {
+WeightSource& Part::loaded(const std::optional<uint64_t>& budget) {
+  if (streamed) return streamed->weights;
+  if (!weights && budget) {
+    const auto plan = offload::plan_stream(*params, c10::elementSize(options.dtype), *budget);
+    auto files = std::make_unique<offload::FileStore>(*params, checkpoint, offload::FileStoreOptions{.load = options});
+    streamed = std::make_unique<StreamedPart>(*params, std::move(files), plan, options.device);
+    return streamed->weights;
+  }
   if (!weights) {
     const CountAs counted(MemoryKind::weights);
     weights = load_weights(*params, checkpoint, options);
   }
   return *weights;
+}
+
+void Part::let_go() {
+  weights.reset();
+  streamed.reset();
 }
 
 uint32_t Part::fingerprint() const {
@@ -86,14 +98,16 @@ Parts::Parts(const PipelineOptions& options, ModelFolder found)
       vae_part(vae.params(), folder.vae, load_options(options, {})) {
   check_parts_fit();
   calibration_ = read_calibration(folder.transformer / cache::kCalibrationFile);
-  sizes = {.transformer = transformer.config(),
-           .vae = vae.config(),
-           .text_encoder = encoder.config(),
-           .transformer_bytes = bytes_of(transformer.params(), dtype),
-           .vae_bytes = bytes_of(vae.params(), dtype),
-           .text_bytes = bytes_of(encoder.params(), dtype),
-           .element_bytes = static_cast<uint64_t>(c10::elementSize(dtype)),
-           .device = device};
+  sizes = {
+      .transformer = transformer.config(),
+      .vae = vae.config(),
+      .text_encoder = encoder.config(),
+      .transformer_bytes = bytes_of(transformer.params(), dtype),
+      .vae_bytes = bytes_of(vae.params(), dtype),
+      .text_bytes = bytes_of(encoder.params(), dtype),
+      .element_bytes = static_cast<uint64_t>(c10::elementSize(dtype)),
+      .device = device,
+      .streamed = streamed_sizes(options.offload, encoder.params(), transformer.params(), c10::elementSize(dtype))};
 }
 
 bool Parts::is_of_these_weights(const cache::Calibration& calibration) const {
@@ -143,11 +157,11 @@ void Parts::check_parts_fit() const {
     refuse("vocabulary of the tokenizer and the text encoder", tokenizer.vocab_size(), encoder.config().vocab_size);
 }
 
-ResidentWeights& Parts::loaded(Part& part, const Hooks& hooks) {
-  if (part.weights) return *part.weights;
+WeightSource& Parts::loaded(Part& part, const Hooks& hooks, const std::optional<uint64_t>& budget) {
+  if (part.is_loaded()) return part.loaded(budget);
   if (hooks.cancel.stop_requested()) throw CancelledError();
   if (hooks.on_progress) hooks.on_progress(Stage::load, 0, 1);
-  ResidentWeights& weights = part.loaded();
+  WeightSource& weights = part.loaded(budget);
   if (hooks.on_progress) hooks.on_progress(Stage::load, 1, 1);
   if (hooks.cancel.stop_requested()) throw CancelledError();
   return weights;
@@ -155,7 +169,7 @@ ResidentWeights& Parts::loaded(Part& part, const Hooks& hooks) {
 
 void Parts::keep_only(const Part* kept) {
   for (Part* part : {&text_part, &transformer_part, &vae_part}) {
-    if (part != kept) part->weights.reset();
+    if (part != kept) part->let_go();
   }
 }
 

@@ -8,6 +8,8 @@
 #include "kinora/models/open_sora/stdit3.h"
 #include "kinora/models/open_sora/video_vae.h"
 #include "kinora/nn/load.h"
+#include "kinora/offload/file_store.h"
+#include "kinora/offload/streamed.h"
 #include "kinora/tensor/checkpoint.h"
 #include "kinora/text/t5.h"
 #include "kinora/text/tokenizer.h"
@@ -15,11 +17,24 @@
 
 namespace kinora::video {
 
+/// Weights that are not all in memory, and where they come from.
+struct StreamedPart {
+  StreamedPart(const Params& params, std::unique_ptr<offload::FileStore> store, const offload::StreamPlan& plan,
+               at::Device device)
+      : files(std::move(store)), weights(params, plan, *files, {.device = device}) {}
+  std::unique_ptr<offload::FileStore> files;
+  offload::StreamedWeights weights;
+};
+
 /// A part's weights: checked when it is made, read when they are first needed.
 struct Part {
   /// Throws as check_weights.
   Part(const Params& parameters, const std::filesystem::path& folder, const kinora::LoadOptions& load_options);
-  ResidentWeights& loaded();
+  /// All of them or, within `budget` bytes, some that stay while the others are streamed from their files. What is there
+  /// already stays as it is.
+  WeightSource& loaded(const std::optional<uint64_t>& budget);
+  bool is_loaded() const { return weights || streamed; }
+  void let_go();
   /// CRC-32 over some bytes of every tensor: tells one training from another without reading it all.
   uint32_t fingerprint() const;
 
@@ -27,6 +42,7 @@ struct Part {
   Checkpoint checkpoint;
   kinora::LoadOptions options;
   std::optional<ResidentWeights> weights;
+  std::unique_ptr<StreamedPart> streamed;  ///< or these
 };
 
 struct Parts {
@@ -34,7 +50,7 @@ struct Parts {
   Parts(const PipelineOptions& options, ModelFolder found);
 
   /// The part's weights, read now if nobody needed them before. Reading one cannot be stopped; CancelledError behind it.
-  ResidentWeights& loaded(Part& part, const Hooks& hooks);
+  WeightSource& loaded(Part& part, const Hooks& hooks, const std::optional<uint64_t>& budget = std::nullopt);
   /// Where all do not fit at once: lets go of every part but `kept`.
   void keep_only(const Part* kept);
   /// A warning for each text that is longer than the model reads.

@@ -35,6 +35,7 @@ class PiecesTest : public testing::Test {
     PipelineOptions options;
     options.paths.model = model_->folder;
     options.dtype = dtype, options.ledger = counted_, options.ranks = ranks;
+    options.offload.streams = false;  // what weights could give is weighed in weight_budget_test.cpp
     return Pipeline::load(options);
   }
   /// 6 latent frames of 96 rows.

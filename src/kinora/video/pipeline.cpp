@@ -93,9 +93,9 @@ Spread spread_of(const Plan& plan, const Parts& parts, const std::string& name, 
 /// Weights that are loaded already are part of what the process holds.
 ModelSizes sizes_to_load(const Parts& parts) {
   ModelSizes sizes = parts.sizes;
-  if (parts.text_part.weights) sizes.text_bytes = 0;
-  if (parts.transformer_part.weights) sizes.transformer_bytes = 0;
-  if (parts.vae_part.weights) sizes.vae_bytes = 0;
+  if (parts.text_part.is_loaded()) sizes.text_bytes = 0;
+  if (parts.transformer_part.is_loaded()) sizes.transformer_bytes = 0;
+  if (parts.vae_part.is_loaded()) sizes.vae_bytes = 0;
   return sizes;
 }
 
@@ -205,7 +205,7 @@ Plan Pipeline::plan(const Request& request) const {
   plan.spread = spread_of(plan, *parts_, request.parallel, ranks, cache.get());
   const auto fit = [&] {
     const Fit found = fit_into(sizes_to_load(*parts_), plan, room_of(*parts_, request.memory), cache.get());
-    plan.batch = found.batch, plan.pieces = found.pieces;
+    plan.batch = found.batch, plan.pieces = found.pieces, plan.weights = found.weights;
     plan.one_by_one = plan.one_by_one || found.one_by_one;
   };
   fit();

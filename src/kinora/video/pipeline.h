@@ -22,6 +22,7 @@
 #include "kinora/video/job.h"
 #include "kinora/video/model_folder.h"
 #include "kinora/video/request.h"
+#include "kinora/video/weight_budget.h"
 
 namespace kinora::video {
 
@@ -30,6 +31,7 @@ struct PipelineOptions {
   std::optional<at::ScalarType> dtype;  ///< none: preferred_dtype(device)
   at::Device device = at::kCPU;
   Ledger* ledger = nullptr;  ///< counts mapped weights
+  Offload offload = {};      ///< what becomes of weights that do not fit
   /// The ranks that make requests together, or null for one process; outlives the pipeline. Each of them calls plan() and
   /// generate() with the same request. Frames come on the first rank alone, whose hooks are called; the others need none.
   /// They exchange tensors of `device` and of the CPU.

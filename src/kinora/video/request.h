@@ -76,6 +76,12 @@ struct Pieces {
 /// "blocks in pieces: 310.0 MB of activations, x1.02 of the time (predicted)"
 std::string text_of(const Pieces& pieces);
 
+/// Bytes that the weights of a part may take in memory while the rest of them is streamed from its files; none: all of
+/// them stay.
+struct WeightBudgets {
+  std::optional<uint64_t> text_encoder, transformer;
+};
+
 /// A request with nothing open. The clip is made in passes of num_frames; where a pass meets another, or a clip that is
 /// there, it is given `head` or `tail` of it, which the result holds once.
 struct Plan {
@@ -106,6 +112,7 @@ struct Plan {
   bool one_by_one = false;      ///< weights of one part in memory at a time
   std::string chunk = "auto";
   Pieces pieces;                               ///< set by Pipeline::plan
+  WeightBudgets weights;                       ///< set by Pipeline::plan
   std::shared_ptr<const Scheduler> scheduler;  ///< made by Pipeline::plan
 
   int64_t passes() const { return loops + (seamless ? 1 : 0); }

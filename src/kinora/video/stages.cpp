@@ -11,6 +11,7 @@
 #include "kinora/graph/block_graphs.h"
 #include "kinora/media/frames_tensor.h"
 #include "kinora/models/open_sora/work.h"
+#include "kinora/offload/ahead.h"
 #include "kinora/parallel/guidance.h"
 #include "kinora/parallel/layouts.h"
 #include "kinora/tensor/random.h"
@@ -163,7 +164,7 @@ Features encode_texts(const Work& work) {
   if (plan.negative_text && plan.is_guided()) texts.push_back(*plan.negative_text);
   Features features;
   Run run;
-  run.weights = &work.parts.loaded(work.parts.text_part, hooks);
+  run.weights = &work.parts.loaded(work.parts.text_part, hooks, plan.weights.text_encoder);
   run.cancel = hooks.cancel;
   const int64_t longest = work.parts.transformer.config().model_max_length;
   std::sort(texts.begin(), texts.end());
@@ -205,7 +206,7 @@ void denoise(const Work& work, const Conditions& conditions, const Features& fea
   };
   if (hooks.preview_every > 0 && hooks.on_preview) parts.loaded(parts.vae_part, hooks);
   Run run;
-  run.weights = &parts.loaded(parts.transformer_part, hooks);
+  run.weights = &parts.loaded(parts.transformer_part, hooks, plan.weights.transformer);
   run.cancel = hooks.cancel;
   // The reference holds these numbers in the pipeline's dtype; the model was used so.
   const ClipShape clip{.height = rounded(static_cast<double>(plan.height), parts.dtype),
@@ -218,8 +219,12 @@ void denoise(const Work& work, const Conditions& conditions, const Features& fea
     run.policy = cache;
     cache->on_decision = hooks.on_decision;
   }
+  std::optional<offload::Ahead> ahead;
+  if (cache && parts.transformer_part.streamed) {
+    run.policy = &ahead.emplace(parts.transformer.params(), parts.transformer_part.streamed->weights, cache);
+  }
   std::optional<graph::BlockGraphs> pieces;
-  if (plan.pieces.budget > 0) run.policy = &pieces.emplace(graph_options(plan, parts.device), cache);
+  if (plan.pieces.budget > 0) run.policy = &pieces.emplace(graph_options(plan, parts.device), run.policy);
   parallel::MadeLayout rows = parallel::make_layout(plan.spread.arrangement, facts_of(parts.transformer.config()),
                                                     plan.spread.extent, parts.ranks);
   run.layout = &rows.layout();

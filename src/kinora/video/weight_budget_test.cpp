@@ -1,0 +1,181 @@
+// Streamed weights make the clip of resident ones, alone, under caches and on ranks.
+#include "kinora/video/weight_budget.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "kinora/base/error.h"
+#include "kinora/comm/threads.h"
+#include "kinora/offload/blocks.h"
+#include "kinora/video/fit.h"
+#include "kinora/video/pipeline.h"
+#include "kinora/video/test_model.h"
+
+namespace kinora::video {
+namespace {
+
+TEST(Offload, IsReadFromItsText) {
+  EXPECT_FALSE(parse_offload("none").streams);
+  EXPECT_TRUE(parse_offload("auto").streams);
+  EXPECT_FALSE(parse_offload("auto").resident_blocks);
+  EXPECT_EQ(parse_offload("stream:0").resident_blocks, 0);
+  EXPECT_EQ(parse_offload("stream:12").resident_blocks, 12);
+  for (const char* text :
+       {"", "stream", "stream:", "stream:x", "stream:-1", "stream:1x", "stream 1", "disk", "stream:99999999999"}) {
+    EXPECT_THROW(parse_offload(text), UsageError) << text;
+  }
+}
+
+class OffloadTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    model_ = new TestModel;
+    model_->transformer.hidden_size = 96;  // matrices that are worth streaming
+    model_->write();
+  }
+  static void TearDownTestSuite() { delete model_; }
+
+  static Pipeline load(const std::string& offload, comm::Communicator* ranks = nullptr,
+                       at::ScalarType dtype = at::kFloat) {
+    PipelineOptions options;
+    options.paths.model = model_->folder;
+    options.dtype = dtype;
+    options.ranks = ranks;
+    options.offload = parse_offload(offload);
+    return Pipeline::load(options);
+  }
+  static Request red_ball() {
+    Request request;
+    request.prompts = {"a red ball", "a blue square"};
+    request.seed = 5;
+    return request;
+  }
+  static bool is_same(const std::vector<Clip>& a, const std::vector<Clip>& b) {
+    bool same = a.size() == b.size();
+    for (size_t i = 0; same && i < a.size(); ++i) {
+      same = a[i].latents.equal(b[i].latents) && a[i].frames.rgb == b[i].frames.rgb;
+    }
+    return same;
+  }
+  static TestModel* model_;
+};
+TestModel* OffloadTest::model_ = nullptr;
+
+TEST_F(OffloadTest, GivesTheSameBytesAsResidentWeights) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    const auto want = load("none", nullptr, dtype).generate(red_ball());
+    for (const char* offload : {"auto", "stream:0", "stream:1", "stream:4"}) {
+      Pipeline pipeline = load(offload, nullptr, dtype);
+      EXPECT_TRUE(is_same(pipeline.generate(red_ball()), want)) << offload << " " << dtype;
+      EXPECT_TRUE(is_same(pipeline.generate(red_ball()), want)) << offload << " once more";
+    }
+  }
+}
+
+TEST_F(OffloadTest, GivesTheSameBytesUnderACache) {
+  Request request = red_ball();
+  request.steps = 6;
+  for (const char* cache : {"pab", "first-block:threshold=0.5"}) {
+    request.cache = cache;
+    EXPECT_TRUE(is_same(load("stream:0").generate(request), load("none").generate(request))) << cache;
+  }
+}
+
+TEST_F(OffloadTest, GivesTheSameBytesOnRanks) {
+  const auto on_two = [&](const std::string& offload) {
+    std::vector<Clip> first;
+    comm::run_ranks(2, [&](comm::Communicator& group) {
+      Request request = red_ball();
+      request.parallel = "dsp";
+      auto clips = load(offload, &group).generate(request);
+      if (group.rank() == 0) first = std::move(clips);
+    });
+    return first;
+  };
+  EXPECT_TRUE(is_same(on_two("stream:0"), on_two("none")));
+}
+
+TEST_F(OffloadTest, TheBuiltInModelGivesTheSameBytes) {
+  const auto clip = [](const std::string& offload) {
+    PipelineOptions options;
+    options.paths.model = "assets/shapes";
+    options.dtype = at::kFloat;
+    options.offload = parse_offload(offload);
+    Request request;
+    request.prompts = {"a red ball moves to the right on grass"};
+    request.seed = 7, request.steps = 3, request.num_frames = 9;
+    return Pipeline::load(options).generate(request);
+  };
+  EXPECT_TRUE(is_same(clip("stream:2"), clip("none")));
+}
+
+TEST_F(OffloadTest, StreamsOnlyWhatDoesNotFit) {
+  const models::STDiT3 transformer(model_->transformer);
+  const Pipeline pipeline = load("auto");
+  ModelSizes sizes = pipeline.sizes(), resident = sizes;
+  resident.streamed.reset();
+  Request request = red_ball();
+  request.prompts.resize(1);
+  request.chunk = "none";
+  const Plan plan = pipeline.plan(request);
+  EXPECT_FALSE(plan.weights.transformer);  // all of it fits here
+  const uint64_t all = estimate_memory(sizes, plan).one_by_one();
+  const uint64_t least_weights = offload::stream_with(transformer.params(), 4, 0).bytes();
+  EXPECT_EQ(sizes.streamed->transformer_bytes, least_weights);
+  const uint64_t block = (sizes.transformer_bytes - least_weights) / 2;  // four blocks, and two stand in the ring
+  const uint64_t least = all - 2 * block;
+  EXPECT_EQ(least_room(sizes, plan), least);
+  EXPECT_TRUE(fit_into(sizes, plan, {all}).one_by_one);
+  EXPECT_FALSE(fit_into(sizes, plan, {all}).weights.transformer);
+  for (const uint64_t room : {least, least + block, all - 1}) {
+    EXPECT_THROW(fit_into(resident, plan, {room}), ResourceError);
+    const Fit fit = fit_into(sizes, plan, {room});
+    EXPECT_TRUE(fit.one_by_one);
+    ASSERT_TRUE(fit.weights.transformer);
+    EXPECT_EQ(*fit.weights.transformer, least_weights + (room - least));
+    const auto streams = offload::plan_stream(transformer.params(), 4, *fit.weights.transformer);
+    EXPECT_EQ(std::count(streams.resident.begin(), streams.resident.end(), true),
+              static_cast<int64_t>((room - least) / block));
+  }
+  EXPECT_THROW(fit_into(sizes, plan, {least - 1}), ResourceError);
+  EXPECT_THROW(load("stream:5"), UsageError);  // of four
+}
+
+TEST_F(OffloadTest, WeightsAndActivationsShareALimit) {
+  Pipeline pipeline = load("auto");
+  Request request = red_ball();
+  request.prompts.resize(1);
+  const Plan whole = pipeline.plan(request);
+  const auto want = pipeline.generate(whole);
+  ModelSizes sizes = pipeline.sizes(), resident = sizes;
+  resident.streamed.reset();
+  const uint64_t least = least_room(sizes, whole);
+  EXPECT_LT(least, least_room(resident, whole));
+  const Fit fit = fit_into(sizes, whole, {least});
+  EXPECT_GT(fit.pieces.budget, 0);
+  ASSERT_TRUE(fit.weights.transformer);
+  Plan both = whole;
+  both.one_by_one = fit.one_by_one, both.pieces = fit.pieces, both.weights = fit.weights;
+  EXPECT_LE(estimate_memory(sizes, both).one_by_one(), least);
+  EXPECT_TRUE(is_same(load("auto").generate(both), want));
+  EXPECT_THROW(fit_into(sizes, whole, {least - 1}), ResourceError);
+}
+
+TEST_F(OffloadTest, WeightsThatAreDamagedWhileInUseAreAnError) {
+  TestModel own;
+  own.transformer.hidden_size = 96;
+  own.write();
+  PipelineOptions options;
+  options.paths.model = own.folder;
+  options.offload = parse_offload("stream:0");
+  Pipeline pipeline = Pipeline::load(options);
+  Hooks hooks;
+  hooks.on_progress = [&](Stage stage, int64_t done, int64_t) {
+    if (stage == Stage::denoise && done == 1) std::filesystem::resize_file(own.transformer_file(), 5000);
+  };
+  EXPECT_THROW(pipeline.generate(pipeline.plan(red_ball()), hooks), DataError);
+}
+
+}  // namespace
+}  // namespace kinora::video
