@@ -3,6 +3,7 @@
 #include "kinora/graph/capture.h"
 #include "kinora/nn/linear_by_id.h"
 #include "kinora/ops/attention.h"
+#include "kinora/ops/byte_linear.h"
 #include "kinora/ops/conv.h"
 #include "kinora/ops/linear.h"
 #include "kinora/ops/norm.h"
@@ -67,6 +68,10 @@ std::vector<RuleCase> rule_cases() {
     const ConstantsAllowed inside;
     const Param weight{.id = 0, .name = "weight", .shape = {6, 8}}, bias{.id = 1, .name = "bias", .shape = {6}};
     return source->linear(in[0], weight, &bias);
+  });
+  const ops::ByteRows bytes = ops::to_byte_rows(w, ops::ByteFormat::int8);
+  add("012", {x, bytes.values, bytes.scales, b}, [](const auto& in) {
+    return ops::byte_linear(in[0], {in[1], in[2]}, in[3]);
   });
   add("0123", {q, k.transpose(2, 3)}, [](const auto& in) { return at::matmul(in[0], in[1]); });
   add("012", {x, w.t()}, [](const auto& in) { return at::matmul(in[0], in[1]); });

@@ -101,6 +101,7 @@ constexpr Rule kRules[] = {
     {"aten::linear", Work::product, &linear},
     {"kinora::linear", Work::product, &linear},
     {"kinora::linear_by_id", Work::product, &linear_by_id},
+    {"kinora::byte_linear", Work::product, &linear},
     {"aten::matmul", Work::product, &matmul},
     {"aten::bmm", Work::product, &matmul},
     {"aten::mm", Work::product, &matmul},

@@ -30,8 +30,10 @@ MaybeCut linear(const Graph& g, const Node& n, const Part& out) {
     c.needs[0] = out;
     return c;
   }
-  c.needs[1] = on(out, 0);
-  if (has_tensor(n, 2)) c.needs[2] = on(out, 0);
+  // Features: of the weight, of its scales where it is bytes, of the bias.
+  for (size_t i = 1; i < n.arguments.size(); ++i) {
+    if (has_tensor(n, i)) c.needs[read_index(n, i)] = on(out, 0);
+  }
   return c;
 }
 

@@ -25,6 +25,7 @@ Registry all_runners() {
   add_vae(registry);
   add_text(registry);
   add_cogvideox(registry);
+  add_decoder(registry);
   add_latte(registry);
   add_wan(registry);
   add_tokenizers(registry);

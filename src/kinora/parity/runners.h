@@ -11,6 +11,7 @@ void add_open_sora(Registry& registry);    ///< open_sora.cpp: STDiT3, its block
 void add_vae(Registry& registry);          ///< vae.cpp: the autoencoders
 void add_text(Registry& registry);         ///< text.cpp: T5, UMT5, CLIP encoders
 void add_cogvideox(Registry& registry);    ///< cogvideox.cpp
+void add_decoder(Registry& registry);      ///< decoder.cpp: Llama and OPT
 void add_latte(Registry& registry);        ///< latte.cpp: also the parts that it has from PixArt-alpha
 void add_wan(Registry& registry);          ///< wan.cpp
 void add_tokenizers(Registry& registry);   ///< tokenizers.cpp: tokenizers and prompt cleaning

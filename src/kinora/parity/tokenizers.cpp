@@ -75,6 +75,19 @@ Outputs tokenizer_json(const Case& c) {
   return flat_ids(c, [&](const std::string& text) { return tokenizer.encode(text).ids; });
 }
 
+/// There and back.
+Outputs tokenizer_json_decode(const Case& c) {
+  const text::Tokenizer tokenizer(text::read_tokenizer_json(data_file(c, "file")));
+  Json decoded = Json::array();
+  Outputs out = flat_ids(c, [&](const std::string& text) {
+    Ids ids = tokenizer.encode(text).ids;
+    decoded.push_back(tokenizer.decode(ids));
+    return ids;
+  });
+  out.results["decoded"] = decoded;
+  return out;
+}
+
 Outputs t5_tokenizer(const Case& c) {
   constexpr int64_t kExtraIds = 4;  // what the cases' tokenizer was made with
   const auto tokenizer = text::Tokenizer::t5(text::SentencePieceSpec::read(data_file(c, "model")), kExtraIds);
@@ -167,6 +180,7 @@ void add_tokenizers(Registry& registry) {
   registry.add("SentencePieceProcessor", "normalize", sentencepiece_normalize);
   registry.add("SentencePieceProcessor", "decode", sentencepiece_decode);
   registry.add("tokenizers.Tokenizer", "forward", tokenizer_json);
+  registry.add("tokenizers.Tokenizer", "decode", tokenizer_json_decode);
   registry.add("T5Tokenizer", "forward", t5_tokenizer);
   registry.add("LattePipeline._text_preprocessing", "clean", clean_latte);
   registry.add("prompt_clean", "clean", clean_wan);
