@@ -66,6 +66,7 @@ void add_bench(CLI::App& app, Action& action) {
   add_bench_builtin(*bench, action);
   add_bench_comm(*bench, action);
   add_bench_chunk(*bench, action);
+  add_bench_offload(*bench, action);
 }
 
 }  // namespace kinora::cli

@@ -16,6 +16,7 @@ void add_bench_models(CLI::App& bench,
 void add_bench_builtin(CLI::App& bench, Action& action);  ///< builtin
 void add_bench_comm(CLI::App& bench, Action& action);     ///< comm
 void add_bench_chunk(CLI::App& bench, Action& action);    ///< chunk
+void add_bench_offload(CLI::App& bench, Action& action);  ///< offload
 
 /// Multiply-adds (each 2) a second that `threads` threads reach in registers alone. 0 where the processor has no such instruction.
 double peak_float32(int threads);
