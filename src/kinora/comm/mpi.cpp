@@ -30,6 +30,7 @@ using std::chrono::milliseconds;
 
 constexpr int kCancelled = 130;
 constexpr milliseconds kRankZeroFirst{300};
+constexpr milliseconds kCauseFirst{1000};
 constexpr milliseconds kUntilKilled{3000};  // by the rank that failed first
 
 /// What ranks know of each other before there is a board. Plain bytes.
@@ -185,13 +186,15 @@ class MpiWorld final : public World {
   }
 
   bool speaks(const Failure& failure) override {
+    const bool is_first = !somebody_has_failed();
     // Ranks that stop together may still be on the way to their last exchange.
     if (failure.exit_code != kCancelled) board_->leave(Presence::failed);
     const bool may_follow = failure.exit_code == PeerError("").exit_code() ||
                             failure.exit_code == DeadlineError("").exit_code() || failure.exit_code == kCancelled;
     // What was asked for wrongly is wrong on all ranks: rank 0 says it.
     const auto behind_zero = board_->rank() == 0 ? milliseconds(0) : kRankZeroFirst;
-    const auto patience = may_follow ? kRankZeroFirst + behind_zero : behind_zero;
+    const auto patience =
+        !may_follow ? behind_zero : kRankZeroFirst + behind_zero + (is_first ? milliseconds(0) : kCauseFirst);
     for (const auto begin = Clock::now(); Clock::now() - begin < patience && !board_->speech_is_claimed();)
       std::this_thread::sleep_for(milliseconds(5));
     return board_->claim_speech();
@@ -212,6 +215,14 @@ class MpiWorld final : public World {
   }
 
  private:
+  /// Another rank of this host: then an error of this one may be its consequence.
+  bool somebody_has_failed() const {
+    for (int r = 0; r < board_->ranks(); ++r) {
+      if (r != board_->rank() && board_->presence(r) == Presence::failed) return true;
+    }
+    return false;
+  }
+
   void write_record(const Failure& failure) const {
     const char* folder = std::getenv("KINORA_RECORDS");
     if (folder == nullptr || *folder == '\0') return;
