@@ -143,10 +143,8 @@ TEST_F(FromFile, DiskAndLinkAndDeviceMeetTheLowerBound) {
     };
     pass();  // the host's ring learns the order in which the device's ring asks
     const double pace = test::pace_of(pass, 2, 1.05 * bound.seconds());
-    test::record(concat("disk ", c.disk, " link ", c.link, " compute ", c.compute, " in host ", c.in_host), pace,
-                 bound.seconds());
-    EXPECT_GE(pace, 0.95 * bound.seconds());
-    EXPECT_LE(pace, 1.05 * bound.seconds()) << c.disk << " " << c.link << " " << c.compute;
+    test::expect_near_bound(concat("disk ", c.disk, " link ", c.link, " compute ", c.compute, " in host ", c.in_host),
+                            pace, bound.seconds());
   }
 }
 

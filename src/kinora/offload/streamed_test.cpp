@@ -237,9 +237,8 @@ TEST_F(Streamed, LinkAndDeviceMeetTheLowerBound) {
       EXPECT_TRUE(y.equal(want));
     };
     const double pace = test::pace_of(pass, 2, 1.05 * bound.seconds());
-    test::record(concat("copy ", c.copy, " compute ", c.compute, " resident ", c.resident), pace, bound.seconds());
-    EXPECT_GE(pace, 0.95 * bound.seconds());
-    EXPECT_LE(pace, 1.05 * bound.seconds()) << c.copy << " s, " << c.compute << " s, " << c.resident << " resident";
+    test::expect_near_bound(concat("copy ", c.copy, " compute ", c.compute, " resident ", c.resident), pace,
+                            bound.seconds());
   }
 }
 
