@@ -26,7 +26,7 @@ class DecoderGraphs : public testing::TestWithParam<DecoderConfig> {
   TestDecoder decoder;
 };
 INSTANTIATE_TEST_SUITE_P(Families, DecoderGraphs, testing::Values(tiny_llama(), tiny_opt()),
-                         [](const auto& info) { return info.param.family == Family::llama ? "Llama" : "Opt"; });
+                         [](const auto& each) { return each.param.family == Family::llama ? "Llama" : "Opt"; });
 
 void expect_identical(const std::vector<Tensor>& got, const std::vector<Tensor>& want) {
   ASSERT_EQ(got.size(), want.size());
