@@ -116,7 +116,7 @@ TEST_F(PiecesTest, UnderACacheTheyAreThatCacheAlone) {
       ASSERT_GT(cut.pieces.budget, 0);
       const Made made = make(limited, cut);
       EXPECT_TRUE(made.latents.equal(whole.latents)) << (made.latents - whole.latents).abs().max();
-      EXPECT_LT(made.denoise + less / 2, whole.denoise);
+      EXPECT_LT(made.denoise + less / 3, whole.denoise);  // blocks under PAB take less than the estimate of whole ones
     }
   }
 }
