@@ -85,15 +85,18 @@ class Tools(ToolsCase):
         self.assertFalse(json.loads(done.stdout)["fits"])
 
     def test_plan_runs_in_pieces_where_the_memory_asks_for_it(self):
-        size = ("plan", "-m", MODEL, "--frames", "102", "--height", "240", "--width", "424", "--dtype", "float32")
+        size = ("plan", "-m", MODEL, "--frames", "816", "--height", "96", "--width", "96", "--dtype", "float32")
         whole = json.loads(self.works(*size, "--json"))
         self.assertIsNone(whole["pieces"])
         self.assertEqual([stage["stage"] for stage in whole["stages"] if stage["is_limit"]], ["denoise"])
         limit = ("--memory", whole["least_memory"])
-        pieces = json.loads(self.works(*size, *limit, "--json"))["pieces"]
+        limited = json.loads(self.works(*size, *limit, "--json"))
+        self.assertTrue(limited["streams_weights"])  # the least of both
+        pieces = limited["pieces"]
         self.assertTrue(0 < pieces["bytes"] <= pieces["budget_bytes"] < pieces["whole_bytes"], pieces)
         text = self.works(*size, *limit)
         self.assertIn("blocks in pieces", text)
+        self.assertIn("weights streamed", text)
         self.assertIn("limit", text)
         self.refused(69, *size, *limit, "--chunk", "none", says="need")
         self.refused(2, *size, "--chunk", "always", says="chunk")
