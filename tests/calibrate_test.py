@@ -24,7 +24,7 @@ class Calibration(ToolsCase):
         shutil.copytree(MODEL, cls.model)
         cls.file = cls.model / "transformer" / "calibration.json"
         cls.file.unlink(missing_ok=True)
-        done = subprocess.run([PROGRAM, "calibrate", "--model", cls.model, "--steps", "8", "--count", "2"], capture_output=True, text=True, timeout=300)
+        done = subprocess.run([PROGRAM, "calibrate", "--model", cls.model, "--steps", "8", "--count", "2"], capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr
         cls.measured = [json.loads(line) for line in done.stdout.splitlines()]
 
