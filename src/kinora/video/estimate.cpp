@@ -170,9 +170,8 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
   const int64_t at_once = std::min(sizes.vae.micro_batch_size, chunk);
   const double between =
       2.0 * static_cast<double>(sizes.vae.temporal.in_out_channels * (chunk + 4) * z.height * z.width);
-  const at::ScalarType dtype = sizes.element_bytes == 2 ? at::kBFloat16 : at::kFloat;
-  const double wide = sizes.device.is_cpu() ? static_cast<double>(c10::elementSize(ops::conv_dtype(dtype))) /
-                                                  static_cast<double>(c10::elementSize(dtype))
+  const double wide = sizes.device.is_cpu() ? static_cast<double>(c10::elementSize(ops::conv_dtype(sizes.dtype()))) /
+                                                  static_cast<double>(sizes.element_bytes)
                                             : 1;
   const double peak = std::max(temporal_peak(sizes.vae, z, chunk, wide),
                                spatial_peak(sizes.vae, z, at_once, sizes.element_bytes, wide));

@@ -30,6 +30,10 @@ struct ModelSizes {
   uint64_t element_bytes = 4;                                     ///< of the run's dtype
   at::Device device = at::kCPU;
   std::optional<StreamedSizes> streamed = {};  ///< none: all weights stay
+
+  at::ScalarType dtype() const {
+    return element_bytes == 2 ? at::kBFloat16 : element_bytes == 4 ? at::kFloat : at::kDouble;
+  }
 };
 
 struct LatentSize {

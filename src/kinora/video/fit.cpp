@@ -119,8 +119,8 @@ struct Timed {
   double seconds = 0;  ///< predicted, of all model calls and what is read for them
 };
 
-void keep_faster(std::optional<Timed>& best, const Fit& fit, double seconds) {
-  if (!best || seconds < best->seconds) best = Timed{fit, seconds};
+void keep_faster(std::optional<Timed>& best, const std::optional<Timed>& other) {
+  if (other && (!best || other->seconds < best->seconds)) best = other;
 }
 
 /// Shares of the way from the least to whole blocks: activations and weights are weighed against each other at these.
@@ -128,26 +128,32 @@ constexpr double kShares[] = {1, 0.75, 0.5, 0.35, 0.2, 0.1, 0};
 
 /// Weights streamed while a call computes: what the activations leave is theirs. `call_seconds` of whole blocks; without
 /// `blocks` they stay whole.
-void try_streamed(const ModelSizes& sizes, Plan tried, uint64_t room, const BlockPieces* blocks, double call_seconds,
-                  double calls, std::optional<Timed>& best) {
+std::optional<Timed> streamed_fit(const ModelSizes& sizes, Plan tried, uint64_t room, const BlockPieces* blocks,
+                                  double call_seconds, double calls) {
   tried.weights = least_weights(sizes), tried.pieces = {};
   const auto whole = static_cast<int64_t>(estimate_memory(sizes, tried).blocks);
   const int64_t left = estimate_memory(sizes, without_blocks(tried)).blocks_within(room, true);
-  const int64_t least = blocks ? std::min(blocks->least(), whole) : whole;
+  std::optional<Timed> best;
   for (const double share : kShares) {
-    const auto budget = least + static_cast<int64_t>(share * static_cast<double>(whole - least));
-    if (budget > left) continue;
     Plan plan = tried;
-    if (blocks != nullptr && share < 1) plan.pieces = blocks->within(std::max(budget, blocks->least()));
+    if (blocks != nullptr && share < 1) {
+      const int64_t least = std::min(blocks->least(), whole);
+      const auto budget = least + static_cast<int64_t>(share * static_cast<double>(whole - least));
+      if (budget > left) continue;
+      plan.pieces = blocks->within(std::max(budget, blocks->least()));
+    }
     const MemoryEstimate e = estimate_memory(sizes, plan);
     if (e.one_by_one() > room) continue;
     const auto peaks = e.stage_peaks(true);
     *plan.weights.text_encoder += room - peaks[0], *plan.weights.transformer += room - peaks[1];
     const uint64_t stays = std::min(*plan.weights.transformer, sizes.transformer_bytes);
     const double streaming = static_cast<double>(sizes.transformer_bytes - stays) / kReadBytesPerSecond;
-    keep_faster(best, {plan.batch, true, plan.pieces, plan.weights},
-                calls * std::max(call_seconds * plan.pieces.slowdown, streaming) + reading_seconds(e, plan));
+    keep_faster(best,
+                Timed{{plan.batch, true, plan.pieces, plan.weights},
+                      calls * std::max(call_seconds * plan.pieces.slowdown, streaming) + reading_seconds(e, plan)});
+    if (blocks == nullptr) break;
   }
+  return best;
 }
 
 /// Of every batch, parts together and one by one, blocks whole and in pieces, weights whole and streamed: the least
@@ -171,18 +177,20 @@ std::optional<Fit> fastest_fit(const ModelSizes& sizes, Plan tried, uint64_t roo
         if (floor.total(one_by_one) > room || budget < blocks.least()) continue;
         fit.pieces = blocks.within(budget);
       }
-      keep_faster(best, fit, groups * seconds * fit.pieces.slowdown + (one_by_one ? reading_seconds(whole, tried) : 0));
+      keep_faster(
+          best, Timed{fit, groups * seconds * fit.pieces.slowdown + (one_by_one ? reading_seconds(whole, tried) : 0)});
     }
-    if (may_choose_streaming(sizes)) try_streamed(sizes, tried, room, &blocks, seconds, groups, best);
+    if (may_choose_streaming(sizes)) keep_faster(best, streamed_fit(sizes, tried, room, &blocks, seconds, groups));
   }
   return best ? std::optional(best->fit) : std::nullopt;
 }
 
 /// Weights streamed, blocks whole: the largest batch.
 std::optional<Fit> whole_streamed_fit(const ModelSizes& sizes, Plan tried, uint64_t room) {
-  std::optional<Timed> found;
-  for (; tried.batch > 0 && !found; tried.batch /= 2) try_streamed(sizes, tried, room, nullptr, 0, 1, found);
-  return found ? std::optional(found->fit) : std::nullopt;
+  for (; tried.batch > 0; tried.batch /= 2) {
+    if (const auto found = streamed_fit(sizes, tried, room, nullptr, 0, 1)) return found->fit;
+  }
+  return std::nullopt;
 }
 
 [[noreturn]] void refuse(const ModelSizes& sizes, const Plan& plan, const Room& room, const Policy* cache) {

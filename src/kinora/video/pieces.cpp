@@ -42,10 +42,6 @@ class EverKept final : public Policy {
   std::span<const double> schedule_;
 };
 
-at::ScalarType dtype_of(uint64_t element_bytes) {
-  return element_bytes == 2 ? at::kBFloat16 : element_bytes == 4 ? at::kFloat : at::kDouble;
-}
-
 /// Every caption is as long as the model reads; the first latent frame is given where a clip is given anything.
 models::STDiT3Inputs inputs_of(const models::STDiT3Config& model, const Plan& plan, const LatentSize& z, int64_t rows,
                                at::ScalarType dtype) {
@@ -77,7 +73,7 @@ BlockPieces::BlockPieces(const ModelSizes& sizes, const Plan& plan, const Policy
   models::STDiT3Config pair = sizes.transformer;  // its pairs of blocks are alike
   repeats_ = static_cast<double>(pair.depth), pair.depth = 1;
   const models::STDiT3 model(pair);
-  const at::ScalarType dtype = dtype_of(sizes.element_bytes);
+  const at::ScalarType dtype = sizes.dtype();
   ResidentWeights weights = shapes_of(model.params(), dtype);
   const LatentSize z = latent_size(sizes.vae, plan);
   const auto patches = [&](int64_t size, size_t dim) {
