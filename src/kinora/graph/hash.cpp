@@ -70,8 +70,12 @@ int RangeHash::local(int id) {
 uint64_t RangeHash::next() {
   const Node& node = graph_.node(next_);
   hash_ = mix(hash_, nodes_[static_cast<size_t>(next_)]);
-  for (const int id : node.reads) hash_ = mix(hash_, id < 0 ? 3 : static_cast<uint64_t>(local(id)) + 11);
-  for (const int id : node.results) hash_ = mix(hash_, static_cast<uint64_t>(local(id)) + 11);
+  const auto add = [&](int id) {
+    const uint64_t name = id < 0 ? 3 : static_cast<uint64_t>(local(id)) + 11;  // first: local() adds to the hash itself
+    hash_ = mix(hash_, name);
+  };
+  for (const int id : node.reads) add(id);
+  for (const int id : node.results) add(id);
   ++next_;
   return hash_;
 }
