@@ -24,9 +24,9 @@ struct Toy {
       for (int block = 0; block < 6; ++block) {
         for (const auto& [name, k] : {std::pair{"attn", kind}, {"cross_attn", Kind::cross}, {"mlp", Kind::mlp}}) {
           const std::string path = concat(list, ".", block, ".", name);
+          const SiteKey outer{path, block, k, Point::residual}, inner{path, block, k, Point::module};
           bool computed = false;
-          const Tensor got = site_tensor(run, {path, block, k, Point::residual}, [&] {
-            const SiteKey inner{path, block, k, Point::module};
+          const Tensor got = site_tensor(run, outer, [&] {
             return site_tensor(run, inner, [&]() -> Tensor {
               computed = true;
               return at::full({static_cast<int64_t>(rows.size())}, call, at::kFloat);

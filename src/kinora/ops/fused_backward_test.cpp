@@ -128,12 +128,12 @@ TEST(FusedBackward, NormAndRotationOfHeads) {
           const Call f = [&](const Tensors& t) { return call(t, inside); };
           const Tensors got = gradients_of_exact(narrow, f);
           // Tables round with the dtype: float64 takes the rounded ones.
+          const auto rounded = [&, type = dtype](const Tensor& of) {
+            return parts & 2 ? MaybeTensor(of.to(type).to(at::kDouble)) : std::nullopt;
+          };
           const Tensors want = gradients_of_exact(cast(narrow, at::kDouble), [&](const Tensors& t) {
-            const auto table = [&, type = dtype](const Tensor& of) {
-              return parts & 2 ? MaybeTensor(of.to(type).to(at::kDouble)) : std::nullopt;
-            };
             return qk_norm_rotary(t[0].select(2, 1).transpose(1, 2), maybe(parts & 1, t, 1), std::nullopt, 1e-6,
-                                  table(angles.cos()), table(angles.sin()));
+                                  rounded(angles.cos()), rounded(angles.sin()));
           });
           for (size_t i = 0; i < want.size(); ++i) {
             EXPECT_LE(relative_error(got[i], want[i]), tolerance) << dtype << " gradient " << i;

@@ -70,11 +70,13 @@ Outputs generate(const Case& c, const char* type) {
 }  // namespace
 
 void add_decoder(Registry& registry) {
-  for (const auto& [cls, type] : {std::pair{"LlamaForCausalLM", "llama"}, {"OPTForCausalLM", "opt"}}) {
+  const auto add = [&registry](const char* cls, const char* type) {
     registry.add(cls, "forward", [type](const Case& c) { return forward(c, type); });
     registry.add(cls, "decode", [type](const Case& c) { return decode(c, type); });
     registry.add(cls, "generate", [type](const Case& c) { return generate(c, type); });
-  }
+  };
+  add("LlamaForCausalLM", "llama");
+  add("OPTForCausalLM", "opt");
 }
 
 }  // namespace kinora::parity
