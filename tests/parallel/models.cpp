@@ -142,7 +142,11 @@ void on_ranks(const Subject& subject, const Arrangement& arrangement, const std:
     comm::Counted counted(world, traffic);
     parallel::MadeLayout made = make_layout(arrangement, subject.facts, subject.extent, counted);
     traffic.clear();
-    Place place{.rank = world.rank(), .layout = made.layout(), .across = made.across(), .traffic = traffic};
+    Place place{.rank = world.rank(),
+                .layout = made.layout(),
+                .across = made.across(),
+                .sequence = made.sequence(),
+                .traffic = traffic};
     f(place);
   };
   comm::run_ranks(arrangement.ranks * arrangement.branches, one, {.check = comm::Check::first});

@@ -35,6 +35,7 @@ struct Place {
   int rank = 0;
   const Layout& layout;
   comm::Communicator& across;
+  comm::Communicator& sequence;
   comm::Traffic& traffic;
 };
 void on_ranks(const Subject& subject, const parallel::Arrangement& arrangement, const std::function<void(Place&)>& f);

@@ -63,5 +63,13 @@ TEST(Exchange, HalfPrecisionIsRoundedOnce) {
   EXPECT_EQ(out.item<float>(), 1.03125F) << "1 + 7 / 256, rounded; each alone is lost beside 1";
 }
 
+TEST(Exchange, HalfPrecisionPassesItsLimitOnTheWay) {
+  run_ranks(4, [](Communicator& group) {  // 60000 + 60000 is beyond float16's 65504
+    const Tensor values = at::full({5}, group.rank() < 2 ? 60000.0 : -30000.0, at::kHalf);
+    group.all_reduce(values, "gradients")->wait();
+    EXPECT_TRUE(values.equal(at::full({5}, 60000.0, at::kHalf))) << values;
+  });
+}
+
 }  // namespace
 }  // namespace kinora::comm

@@ -65,6 +65,8 @@ TEST(RFlow, LossCountsOnlyFramesThatWereNoised) {
   EXPECT_FLOAT_EQ(rflow_loss(velocity, clean, noise).item<float>(), 5);
   const Tensor second = at::tensor({0, 1}).view({1, 2}).to(at::kBool);
   EXPECT_FLOAT_EQ(rflow_loss(velocity, clean, noise, second).item<float>(), 9);
+  const Tensor with_a_perfect_frame = at::tensor({0.0f, 3.0f}).view({1, 1, 2, 1, 1});
+  EXPECT_FLOAT_EQ(rflow_loss(with_a_perfect_frame, clean, noise, at::ones({1, 2}, at::kBool)).item<float>(), 4.5);
   EXPECT_THROW(rflow_loss(velocity, clean, noise, at::zeros({1, 2}, at::kBool)), UsageError);
 }
 

@@ -98,6 +98,27 @@ TEST(Exchanges, HaveTheGradientsOfOneProcess) {
   }
 }
 
+/// Ranks that use different parts of what came all take part in its way back.
+TEST(Exchanges, GoBackThoughARankUsedOnlySomeOfWhatItGot) {
+  const Tensor whole = normal({4, 6}, 5);
+  const std::vector<int64_t> cut{2, 2}, join{3, 3};
+  std::vector<Tensor> gradients(6);  // of three tensors on two ranks
+  comm::run_ranks(2, [&](Communicator& group) {
+    at::AutoGradMode grad(true);
+    const int rank = group.rank();
+    std::vector<Tensor> mine;
+    for (int i = 0; i < 3; ++i) mine.push_back(leaf(part_of(whole, 1, join, rank)));
+    const std::vector<Tensor> there = switch_dims(mine, {0, 1, cut, join}, group, "there");
+    there[static_cast<size_t>(rank)].sum().backward();  // the last of the three is nobody's
+    for (size_t i = 0; i < 3; ++i) gradients[i * 2 + static_cast<size_t>(rank)] = mine[i].grad();
+  });
+  for (size_t i = 0; i < 3; ++i) {
+    const Tensor got = at::cat({gradients[i * 2], gradients[i * 2 + 1]}, 1), want = at::zeros_like(whole);
+    if (i < 2) want.narrow(0, static_cast<int64_t>(i) * 2, 2).fill_(1);
+    EXPECT_TRUE(got.equal(want)) << i;
+  }
+}
+
 TEST(Exchanges, AreCountedUnderTheirNamesForwardAndBackward) {
   comm::run_ranks(2, [&](Communicator& world) {
     at::AutoGradMode grad(true);

@@ -153,6 +153,8 @@ TEST(HeadWeights, AddUpToTheWholeLayer) {
   const Linear qkv(attention / "qkv", 24, 72), q(attention / "to_q", 24, 24), proj(attention / "proj", 24, 24);
   const Param norm = (attention / "q_norm").param("weight", {8}), wide = (attention / "norm_q").param("weight", {24});
   const Linear other(attention / "other", 24, 24);
+  const Linear bare_q(Scope(params) / "bare" / "to_q", 24, 24, {.bias = false}),
+      bare_proj(Scope(params) / "bare" / "proj", 24, 24, {.bias = false});
   std::vector<Tensor> values;
   for (const Param& p : params) values.push_back(normal(p.shape, 10 + static_cast<uint64_t>(p.id)));
   ResidentWeights whole(values);
@@ -169,6 +171,7 @@ TEST(HeadWeights, AddUpToTheWholeLayer) {
       EXPECT_LT(distance(gather(of_qkv, 2, counts, group, name), heads(qkv(one, x), 3)), 1e-13);
       EXPECT_LT(distance(gather(of_q, 2, counts, group, name), heads(q(one, x), 1)), 1e-13);
       EXPECT_LT(distance(sum(proj(run, of_q.flatten(1)), group, name), proj(one, q(one, x))), 1e-13);
+      EXPECT_LT(distance(sum(bare_proj(run, bare_q(run, x)), group, name), bare_proj(one, bare_q(one, x))), 1e-13);
       EXPECT_TRUE(weights.get(norm).equal(whole.get(norm)));
       EXPECT_THROW(weights.get(wide), UsageError);
       EXPECT_THROW(other(run, x), UsageError);

@@ -157,6 +157,24 @@ TEST(Ring, HasTheGradientsOfOne) {
   }
 }
 
+TEST(Ring, HasGradientsWhereScoresLieThousandsApart) {  // exp(709.8) is the end of float64
+  Heads video = drawn(kRows, 1);
+  video.q = video.q * 60, video.k = video.k * 60;
+  const Tensor weight = normal({2, 3, kRows, 8}, 20);
+  const Heads one = leaves(video);
+  (ops::attention(one.q, one.k, one.v) * weight).sum().backward();
+  const std::vector<int64_t> counts = comm::even_counts(kRows, 3);
+  comm::run_ranks(3, [&](Communicator& group) {
+    at::AutoGradMode grad(true);
+    const auto r = static_cast<size_t>(group.rank());
+    const auto cut = [&](const Tensor& t) { return t.narrow(2, comm::offsets(counts)[r], counts[r]); };
+    const Heads mine = leaves(part_of(video, counts, group.rank()));
+    (ring_attention(mine, nullptr, counts, group, "ring")[0] * cut(weight)).sum().backward();
+    for (const auto part : {&Heads::q, &Heads::k, &Heads::v})
+      EXPECT_LT(distance((mine.*part).grad(), cut((one.*part).grad())), 1e-9);
+  });
+}
+
 TEST(Parts, ByProductsAreAsFused) {
   for (const auto& [dtype, tolerance] : {std::pair{at::kDouble, 1e-13}, std::pair{at::kFloat, 1e-5}}) {
     const Heads h = drawn(kRows, 1, dtype);

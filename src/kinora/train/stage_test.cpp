@@ -153,6 +153,23 @@ TEST_F(RunStage, PartsGiveTheSameBitsOnAnyNumberOfThreads) {
   expect_same(together, apart);
 }
 
+TEST_F(RunStage, PartsDrawNumbersOfTheirOwn) {
+  Tiny model;
+  StageOptions stage = forty();
+  stage.steps = 3, stage.parts = 4;
+  std::mutex mutex;
+  std::set<double> drawn;
+  run_stage(stage, {&model.trainable},
+            [&](const Part& part) {
+              const double number = at::rand({1}, part.generator, at::kDouble).item<double>();
+              const std::lock_guard lock(mutex);
+              drawn.insert(number);
+              return model.loss(part);
+            },
+            {.folder = folder_});
+  EXPECT_EQ(drawn.size(), 12U);
+}
+
 TEST_F(RunStage, GradientOfPartsIsThatOfTheWholeBatch) {
   const Tensor x = at::linspace(-1, 1, 16 * 5, at::kFloat).view({16, 5});
   const auto gradients = [&](int64_t parts) {
