@@ -50,8 +50,8 @@ Forecast forecast(const video::Pipeline& pipeline, video::Request request, at::D
   const video::ModelSizes& sizes = pipeline.sizes();
   const models::VideoVae vae(sizes.vae);
   Forecast f{};
-  f.room = video::memory_room(request.memory, device).bytes;
-  f.held = resident_bytes();
+  const video::Room room = video::memory_room(request.memory, device);
+  f.room = room.bytes, f.held = room.held;
   try {
     f.plan = pipeline.plan(request);
   } catch (const ResourceError& error) {
@@ -60,7 +60,7 @@ Forecast forecast(const video::Pipeline& pipeline, video::Request request, at::D
     f.plan.batch = 1, f.plan.one_by_one = true;
   }
   f.memory = video::estimate_memory(sizes, f.plan);
-  if (!f.refusal) f.least = pipeline.least_memory(f.plan);
+  if (!f.refusal) f.least = f.held + pipeline.least_room(f.plan);
   std::tie(f.height, f.width) = pipeline.frame_size(f.plan);
   const auto [t, h, w] = vae.latent_size({f.plan.num_frames, f.plan.height, f.plan.width});
   f.latents = {vae.latent_channels(), t, h, w};

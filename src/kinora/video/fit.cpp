@@ -196,7 +196,7 @@ std::optional<Fit> whole_streamed_fit(const ModelSizes& sizes, Plan tried, uint6
 [[noreturn]] void refuse(const ModelSizes& sizes, const Plan& plan, const Room& room, const Policy* cache) {
   const uint64_t needed = least_room(sizes, plan, cache);
   std::vector<std::string> ways;
-  if (room.held > 0 && needed <= room.most) ways.push_back("give --memory " + memory_figure(room.held + needed));
+  if (needed <= room.most) ways.push_back("give --memory " + memory_figure(room.held + needed));
   if (const auto nearest = nearest_fit(sizes, plan, room.bytes, cache)) {
     ways.push_back(
         concat(size_text(*nearest), " would fit (", human_bytes(least_room(sizes, *nearest, cache)), " at the least)"));
@@ -222,8 +222,8 @@ Room memory_room(uint64_t limit, at::Device device) {
     held = static_cast<uint64_t>(allocator.getDeviceStats(device.index()).reserved_bytes[0].current);
   }
   const uint64_t most = available - available / 10;
-  if (limit == 0) return {.bytes = most, .held = 0, .most = most};
-  return {.bytes = std::min(most, limit > held ? limit - held : 0), .held = held, .most = most};
+  const uint64_t bytes = limit == 0 ? most : std::min(most, limit > held ? limit - held : 0);
+  return {.bytes = bytes, .held = held, .most = most};
 }
 
 Fit fit_into(const ModelSizes& sizes, const Plan& plan, const Room& room, const Policy* cache) {

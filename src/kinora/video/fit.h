@@ -13,11 +13,12 @@ namespace kinora::video {
 /// Bytes that a process may still take.
 struct Room {
   uint64_t bytes = 0;
-  uint64_t held = 0;      ///< what it holds of a limit; 0: there is none
+  uint64_t held = 0;      ///< what it holds already
   uint64_t most = bytes;  ///< what it could take without a limit
 };
 
-/// On `device`: `limit` (0: none) less what is held there, at most nine tenths of what is free.
+/// On `device`: `limit` (0: none) less what is held there, at most nine tenths of what is free. To be asked before
+/// anything is planned: a plan takes memory of its own.
 Room memory_room(uint64_t limit, at::Device device = at::kCPU);
 
 struct Fit {

@@ -6,7 +6,6 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
-#include "kinora/base/memory.h"
 #include "kinora/base/utf8.h"
 #include "kinora/cache/choice.h"
 #include "kinora/diffusion/schedulers.h"
@@ -102,7 +101,7 @@ ModelSizes sizes_to_load(const Parts& parts) {
 /// Of one process: those of a host share its memory where no limit says what each has. A GPU is one rank's.
 Room room_of(const Parts& parts, uint64_t limit) {
   Room room = memory_room(limit, parts.device);
-  if (limit == 0 && parts.device.is_cpu()) room.bytes /= static_cast<uint64_t>(parts.ranks_of_host);
+  if (limit == 0 && parts.device.is_cpu()) room.most = room.bytes /= static_cast<uint64_t>(parts.ranks_of_host);
   return room;
 }
 
@@ -178,6 +177,7 @@ const cache::Calibration* Pipeline::calibration() const { return parts_->calibra
 void Pipeline::put_calibration(cache::CalibratedRun run) { parts_->put_calibration(std::move(run)); }
 
 Plan Pipeline::plan(const Request& request) const {
+  const Room room = room_of(*parts_, request.memory);
   Plan plan = make_plan(request, parts_->folder.defaults, parts_->vae.downscale());
   const auto [height, width] = frame_size(plan);
   choose_ends(plan, parts_->vae);
@@ -204,7 +204,7 @@ Plan Pipeline::plan(const Request& request) const {
   const int ranks = request.ranks > 0 ? request.ranks : parts_->ranks.size();
   plan.spread = spread_of(plan, *parts_, request.parallel, ranks, cache.get());
   const auto fit = [&] {
-    const Fit found = fit_into(sizes_to_load(*parts_), plan, room_of(*parts_, request.memory), cache.get());
+    const Fit found = fit_into(sizes_to_load(*parts_), plan, room, cache.get());
     plan.batch = found.batch, plan.pieces = found.pieces, plan.weights = found.weights;
     plan.one_by_one = plan.one_by_one || found.one_by_one;
   };
@@ -216,9 +216,9 @@ Plan Pipeline::plan(const Request& request) const {
   return plan;
 }
 
-uint64_t Pipeline::least_memory(const Plan& plan) const {
+uint64_t Pipeline::least_room(const Plan& plan) const {
   const auto cache = plan.scheduler ? make_cache(plan, *parts_) : nullptr;
-  return resident_bytes() + least_room(sizes_to_load(*parts_), plan, cache.get());
+  return video::least_room(sizes_to_load(*parts_), plan, cache.get());
 }
 
 std::pair<int64_t, int64_t> Pipeline::frame_size(const Plan& plan) const {

@@ -97,8 +97,9 @@ class Pipeline {
   /// The request with every gap filled and every limit checked, memory too; warns of prompts that are longer than the
   /// model reads. Throws UsageError, ResourceError, DataError for the scheduler's settings.
   Plan plan(const Request& request) const;
-  /// Resident bytes of the process that a request like the plan's would run in, one clip at a time: the smallest limit.
-  uint64_t least_memory(const Plan& plan) const;
+  /// Bytes that a request like the plan's would run in, one clip at a time, beside what the process holds before it is
+  /// planned: the smallest limit is both (fit.h).
+  uint64_t least_room(const Plan& plan) const;
   /// The plan of a job that is denoised: generate() then decodes its latents and does nothing else. `memory` as in Request.
   /// Throws DataError for a job that is not, or of a model with other latents; UsageError for a clip before or after that
   /// is not the one it was; ResourceError. Warns where the autoencoder has other weights.

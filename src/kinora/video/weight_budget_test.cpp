@@ -143,6 +143,7 @@ TEST_F(OffloadTest, StreamsOnlyWhatDoesNotFit) {
 }
 
 TEST_F(OffloadTest, WeightsAndActivationsShareALimit) {
+  constexpr uint64_t kSlack = uint64_t{1} << 18;  // what a process holds moves by pages
   Pipeline pipeline = load("auto");
   Request request = red_ball();
   request.prompts.resize(1);
@@ -160,6 +161,13 @@ TEST_F(OffloadTest, WeightsAndActivationsShareALimit) {
   EXPECT_LE(estimate_memory(sizes, both).one_by_one(), least);
   EXPECT_TRUE(is_same(load("auto").generate(both), want));
   EXPECT_THROW(fit_into(sizes, whole, {least - 1}), ResourceError);
+  // As a limit of the process, beside what it holds.
+  const Pipeline limited = load("auto");
+  EXPECT_EQ(limited.least_room(whole), least);
+  request.memory = memory_room(0).held + least + kSlack;
+  EXPECT_TRUE(limited.plan(request).weights.transformer);
+  request.memory = memory_room(0).held + least - kSlack;
+  EXPECT_THROW(limited.plan(request), ResourceError);
 }
 
 TEST_F(OffloadTest, WeightsThatAreDamagedWhileInUseAreAnError) {
