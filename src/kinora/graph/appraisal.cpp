@@ -35,7 +35,7 @@ int64_t Appraisal::smallest_chunk() const {
 
 int64_t Appraisal::chunk_within(double bytes) const {
   const double room = bytes - static_cast<double>(fixed_bytes) - loop_bytes_0;
-  if (room <= 0) return 0;
+  if (room <= 0 || bytes < static_cast<double>(before_bytes)) return 0;
   const double rows = loop_bytes_1 > 0 ? room / loop_bytes_1 : static_cast<double>(length);
   const auto most = static_cast<int64_t>(std::min(rows, static_cast<double>(length - 1)));
   const int64_t largest = with_tail(most / align * align);
@@ -101,13 +101,18 @@ int64_t loop_bytes(const Graph& graph, const Region& region, const Course& cours
   for (const auto& [to, from] : donations(graph, region, course))
     last[graph.value(to).root] = static_cast<int>(course.steps.size());
   int64_t now = 0, peak = 0;
+  std::map<int, Part> made;
   for (size_t i = 0; i < course.steps.size(); ++i) {
-    for (const int id : graph.node(course.steps[i].node).results) {
+    const Step& step = course.steps[i];
+    const Node& node = graph.node(step.node);
+    for (const int id : node.results) {
       if (graph.value(id).root == id) now += bytes[id];
+      made[id] = step.out;
     }
-    peak = std::max(peak, now + scratch_bytes(graph, course.steps[i]));
-    for (const auto& [root, step] : last) {
-      if (step == static_cast<int>(i)) now -= bytes[root];
+    const auto first = node.reads.empty() ? made.end() : made.find(node.reads[0]);
+    peak = std::max(peak, now + scratch_bytes(graph, step, first == made.end() ? Part{} : first->second));
+    for (const auto& [root, reader] : last) {
+      if (reader == static_cast<int>(i)) now -= bytes[root];
     }
   }
   if (region.kind == RegionKind::columns) {  // a piece's sum beside the whole one
@@ -171,6 +176,7 @@ std::optional<Appraisal> appraise(Router& router, const Region& region, const Ma
     for (const int id : graph.node(i).results) {
       if (graph.value(id).root == id) a.fixed_bytes += graph.storage_of(id).bytes;
     }
+    a.before_bytes = std::max(a.before_bytes, a.fixed_bytes + scratch_bytes(graph, i));
   }
   for (const Course::Output& o : one->outputs) a.fixed_bytes += bytes_of(graph.value(o.value));
   if (region.kind == RegionKind::columns) a.fixed_bytes += bytes_of(graph.value(graph.node(region.end - 1).results[0]));

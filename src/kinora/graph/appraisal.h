@@ -1,6 +1,7 @@
 // What a region costs: bytes while it runs, as a function of the size of a piece, and seconds.
 #pragma once
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -10,15 +11,17 @@ namespace kinora::graph {
 
 /// Of a region wherever it stands: what is alive around it comes on top.
 struct Appraisal {
-  int64_t length = 0;       ///< rows in all
-  int64_t align = 1;        ///< pieces are multiples of it
-  int64_t fixed_bytes = 0;  ///< whole results and what runs before the loop, less what is written over
+  int64_t length = 0;        ///< rows in all
+  int64_t align = 1;         ///< pieces are multiples of it
+  int64_t fixed_bytes = 0;   ///< whole results and what runs before the loop, less what is written over
+  int64_t before_bytes = 0;  ///< while that runs
   double loop_bytes_0 = 0, loop_bytes_1 = 0;  ///< of one piece: [0] + rows * [1]
   double fixed_seconds = 0, call_seconds = 0, row_seconds = 0;
   bool is_exact = true;  ///< no sums in another order
 
   double bytes(int64_t chunk) const {
-    return static_cast<double>(fixed_bytes) + loop_bytes_0 + loop_bytes_1 * static_cast<double>(chunk);
+    return std::max(static_cast<double>(before_bytes),
+                    static_cast<double>(fixed_bytes) + loop_bytes_0 + loop_bytes_1 * static_cast<double>(chunk));
   }
   double seconds(int64_t chunk) const;
   /// The largest piece within `bytes`, 0 where none is; the tail is none, or at least `align` or 8 rows.

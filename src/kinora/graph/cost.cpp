@@ -1,9 +1,12 @@
 #include "kinora/graph/cost.h"
 
+#include <ATen/Parallel.h>
+
 #include <algorithm>
 #include <chrono>
 
 #include "kinora/base/error.h"
+#include "kinora/graph/rule_parts.h"
 
 namespace kinora::graph {
 namespace {
@@ -52,32 +55,54 @@ int64_t bytes_of(const Value& value, const Part& part) {
 
 namespace {
 
-int64_t scratch_of(const Node& node, int64_t x, int64_t weight, int64_t y, bool is_two_pass) {
-  if (!node.rule) return 0;
-  const std::string& name = node.name();
-  if (node.rule->work == Work::convolution) return std::max(x + weight, y);
-  if (name.starts_with("aten::upsample")) return x + y;
-  if (is_two_pass) return 2 * y;  // rows of a piece in one block for the moments; the activation
-  const bool is_own_norm = name == "kinora::group_norm";
-  return is_own_norm && node.arguments[5].plain.toInt() != 0 ? y : 0;
+/// Whether part `need` of what is there of a tensor, `has`, is no block of memory.
+bool lies_apart(const Tensor& t, const Part& need, const Part& has) {
+  if (!t.is_contiguous(t.suggest_memory_format())) return true;
+  return !(need == has) && c10::multiply_integers(t.sizes().slice(0, static_cast<size_t>(need.dim))) > 1;
+}
+
+/// LibTorch's fused attention: for each thread the scores of some queries against up to 512 keys and what they come to,
+/// and a number for every query. Few keys of narrow heads take a kernel of ours that needs none of it (ops/attention.h).
+int64_t attention_scratch(const Graph& graph, const Node& node, const Part& out) {
+  const Tensor &q = tensor(graph, node, 0), &k = tensor(graph, node, 1);
+  const int64_t y = bytes_of(graph.value(node.results[0]), out), width = q.size(-1);
+  int64_t keys = k.size(-2), copied = 0;
+  if (node.name() == "kinora::attention_packed") {
+    const Sizes lengths = plain(node, 3).toIntVector();
+    const auto [least, most] = std::minmax_element(lengths.begin(), lengths.end());
+    if (*least < *most) copied = y / q.size(0);  // one sample after the other
+    keys = *most;
+  }
+  if (node.name() != "aten::scaled_dot_product_attention" && keys <= 64 && width <= 64) return 0;
+  keys = std::min<int64_t>(keys, 512);
+  const auto element = static_cast<int64_t>(q.itemsize()), wide = std::max<int64_t>(element, 4);
+  const int64_t queries = out.dim == q.dim() - 2 && !out.is_whole() ? out.length() : q.size(-2);
+  const int64_t at_once = std::min<int64_t>(queries, queries >= 768 ? 256 : queries >= 192 ? 64 : 32);
+  const int64_t each = at_once * (wide * (keys + 2 + width) + (element < wide ? element * keys : 0));
+  return at::get_num_threads() * each + y / (element * width) * wide + copied;
 }
 
 }  // namespace
 
-int64_t scratch_bytes(const Graph& graph, const Node& node) {
-  const auto of = [&](size_t read) {
-    return read < node.reads.size() && node.reads[read] >= 0 ? bytes_of(graph.value(node.reads[read])) : 0;
-  };
-  return node.results.empty() ? 0 : scratch_of(node, of(0), of(1), bytes_of(graph.value(node.results[0])), false);
-}
-
-int64_t scratch_bytes(const Graph& graph, const Step& step) {
+int64_t scratch_bytes(const Graph& graph, const Step& step, const Part& has) {
   const Node& node = graph.node(step.node);
+  if (!node.rule || node.results.empty()) return 0;
   const auto of = [&](size_t read) {
     const bool is_there = read < node.reads.size() && node.reads[read] >= 0;
     return is_there ? bytes_of(graph.value(node.reads[read]), step.cut.needs[read]) : 0;
   };
-  return scratch_of(node, of(0), of(1), bytes_of(graph.value(node.results[0]), step.out), step.cut.is_two_pass);
+  const Value& result = graph.value(node.results[0]);
+  const int64_t y = bytes_of(result, step.out);
+  if (node.rule->work == Work::attention) return attention_scratch(graph, node, step.out);
+  if (node.rule->work == Work::convolution)
+    return std::max((lies_apart(tensor(graph, node, 0), step.cut.needs[0], has) ? 2 : 1) * of(0) + of(1), y);
+  if (node.name().starts_with("aten::upsample")) return of(0) + y;
+  if (step.cut.is_two_pass) return 2 * y;  // rows of a piece in one block for the moments; the activation
+  return node.name() == "kinora::group_norm" && plain(node, 5).toInt() != 0 ? y : 0;
+}
+
+int64_t scratch_bytes(const Graph& graph, int node) {
+  return scratch_bytes(graph, {node, {}, whole_cut(graph.node(node))}, {});
 }
 
 double seconds(const Graph& graph, const Node& node, const Machine& machine) {

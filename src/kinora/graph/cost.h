@@ -25,9 +25,11 @@ double seconds(const Graph& graph, const Node& node, const Machine& machine);
 double seconds(const Graph& graph, const Step& step, const Machine& machine);
 /// Bytes of a part of a value.
 int64_t bytes_of(const Value& value, const Part& part);
-/// What an operator allocates and frees while it runs, on the CPU: oneDNN's convolutions lay out anew what they read, an
-/// activation behind a group norm has a tensor of its own, upsampling goes through channels-last.
-int64_t scratch_bytes(const Graph& graph, const Node& node);
-int64_t scratch_bytes(const Graph& graph, const Step& step);
+/// What an operator allocates and frees while it runs, on the CPU: oneDNN's convolutions lay out anew what they read,
+/// behind a copy where it is no block of memory; an activation behind a group norm has a tensor of its own, upsampling
+/// goes through channels-last, fused attention holds scores of some queries.
+int64_t scratch_bytes(const Graph& graph, int node);
+/// has: what a piece holds of the first input; whole: all of it is there.
+int64_t scratch_bytes(const Graph& graph, const Step& step, const Part& has);
 
 }  // namespace kinora::graph

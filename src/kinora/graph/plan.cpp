@@ -70,7 +70,7 @@ Plan assemble(const Graph& graph, const std::vector<Choice>& best, const std::ve
 
 std::vector<int64_t> whole_bytes(const Graph& graph) {
   std::vector<int64_t> out = live_bytes(graph);
-  for (size_t i = 0; i < out.size(); ++i) out[i] += scratch_bytes(graph, graph.nodes[i]);
+  for (size_t i = 0; i < out.size(); ++i) out[i] += scratch_bytes(graph, static_cast<int>(i));
   return out;
 }
 

@@ -1,15 +1,18 @@
 #include "kinora/graph/plan.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 #include <torch/library.h>
 
 #include <ctime>
+#include <functional>
 #include <random>
 
 #include "kinora/base/error.h"
 #include "kinora/graph/capture.h"
 #include "kinora/graph/chunked.h"
 #include "kinora/graph/test_graphs.h"
+#include "kinora/ops/attention.h"
 #include "kinora/tensor/allocator.h"
 
 namespace kinora::graph {
@@ -154,38 +157,92 @@ TEST(Plan, NoRegionReachesOverAnOperatorThatNobodyKnows) {
       Chunked(graph, plan(graph, {.budget = least_budget(graph, {})}).regions)({x.clone()})[0].equal(f({x})[0]));
 }
 
-TEST(Plan, PredictedPeaksAreCounted) {
-  static Ledger ledger;
-  install_counting_allocator(ledger);
-  at::NoGradGuard no_grad;
+struct Counted {
+  const char* name;
+  std::vector<int64_t> sizes;
+  std::function<Tensor(int64_t)> input;
+  std::function<Tensor(const Tensor&)> f;  ///< its weights are constants
+};
+
+Tensor noted(const Tensor& weight) {
+  note_constant(weight);
+  return weight;
+}
+
+/// First to last in steps.
+std::vector<int64_t> sizes_of(int64_t first, int64_t last, int64_t step) {
+  std::vector<int64_t> sizes;
+  for (int64_t size = first; size <= last; size += step) sizes.push_back(size);
+  return sizes;
+}
+
+Counted transformer_by_products() {
   const int64_t C = 64;
   const Tensor qkv = at::randn({3 * C, C}), w = at::randn({C, C}), up = at::randn({4 * C, C}),
                down = at::randn({C, 4 * C});
-  const auto f = [&](const Tensors& in) -> Tensors {
-    const int64_t S = in[0].size(1);
-    const auto heads =
-        at::linear(at::layer_norm(in[0], {C}), in[1]).view({1, S, 3, 4, C / 4}).permute({2, 0, 3, 1, 4}).unbind(0);
-    const Tensor p = at::softmax(at::matmul(heads[0], heads[1].transpose(-2, -1)) * 0.25, -1);
-    const Tensor h = in[0] + at::linear(at::matmul(p, heads[2]).transpose(1, 2).reshape({1, S, C}), in[2]);
-    return {h + at::linear(at::gelu(at::linear(at::layer_norm(h, {C}), in[3])), in[4])};
-  };
-  for (int64_t S = 256; S <= 1024; S += 40) {  // 20 sizes
-    const Graph graph = capture({{at::randn({1, S, C}), qkv, w, up, down}, {}, 1}, f);
-    const auto whole = whole_bytes(graph);
-    const int64_t peak = *std::max_element(whole.begin(), whole.end()), least = least_budget(graph, {});
-    for (const int64_t budget : {least + (peak - least) / 10, least + (peak - least) / 2, peak}) {
-      const Plan p = plan(graph, {.budget = budget});
-      const Chunked chunked(graph, p.regions);
-      Tensors in{at::randn({1, S, C}), qkv, w, up, down};
-      const auto held = static_cast<double>(in[0].nbytes());
-      ledger.reset_peaks();
-      const uint64_t before = ledger.current_total();
-      chunked(std::move(in));
-      const double counted = held + static_cast<double>(ledger.peak_total() - before);
-      EXPECT_GT(static_cast<double>(p.bytes), 0.95 * counted) << S << " budget " << budget;
-      EXPECT_LT(static_cast<double>(p.bytes), 1.15 * counted) << S << " budget " << budget;
+  return {
+      "attention by products", sizes_of(256, 1024, 40),
+      [=](int64_t S) {
+        return at::randn({1, S, C});
+      },
+      [=](const Tensor& x) {
+        const int64_t S = x.size(1);
+        const auto heads =
+            at::linear(at::layer_norm(x, {C}), noted(qkv)).view({1, S, 3, 4, C / 4}).permute({2, 0, 3, 1, 4}).unbind(0);
+        const Tensor p = at::softmax(at::matmul(heads[0], heads[1].transpose(-2, -1)) * 0.25, -1);
+        const Tensor h = x + at::linear(at::matmul(p, heads[2]).transpose(1, 2).reshape({1, S, C}), noted(w));
+        return h + at::linear(at::gelu(at::linear(at::layer_norm(h, {C}), noted(up))), noted(down));
+      }};
+}
+
+Counted transformer_with_fused_attention() {
+  const int64_t C = 128;
+  const Tensor qkv = at::randn({3 * C, C}), w = at::randn({C, C}), up = at::randn({4 * C, C}),
+               down = at::randn({C, 4 * C});
+  return {
+      "fused attention", sizes_of(160, 1088, 116),
+      [=](int64_t S) {
+        return at::randn({1, S, C});
+      },
+      [=](const Tensor& x) {
+        const int64_t S = x.size(1);
+        const auto heads =
+            at::linear(at::layer_norm(x, {C}), noted(qkv)).view({1, S, 3, 4, C / 4}).permute({2, 0, 3, 1, 4}).unbind(0);
+        const Tensor h =
+            x + at::linear(ops::attention(heads[0], heads[1], heads[2]).transpose(1, 2).flatten(2), noted(w));
+        return h + at::linear(at::gelu(at::linear(at::layer_norm(h, {C}), noted(up))), noted(down));
+      }};
+}
+
+TEST(Plan, PredictedPeaksAreCounted) {
+  static Ledger ledger;
+  install_counting_allocator(ledger);
+  const int threads = at::get_num_threads();
+  at::set_num_threads(1);  // fused attention takes memory for each
+  at::NoGradGuard no_grad;
+  for (const Counted& kind : {transformer_by_products(), transformer_with_fused_attention()}) {
+    for (const int64_t size : kind.sizes) {
+      const Graph graph =
+          capture({{kind.input(size)}, {}, 1}, [&](const Tensors& in) -> Tensors { return {kind.f(in[0])}; });
+      const auto whole = whole_bytes(graph);
+      PlanOptions o;
+      const int64_t peak = *std::max_element(whole.begin(), whole.end()), least = least_budget(graph, o);
+      for (const int64_t budget : {least, least + (peak - least) / 10, least + (peak - least) / 2, peak}) {
+        o.budget = budget;
+        const Plan p = plan(graph, o);
+        const Chunked chunked(graph, p.regions);
+        Tensors in{kind.input(size)};
+        const auto held = static_cast<double>(in[0].nbytes());
+        ledger.reset_peaks();
+        const uint64_t before = ledger.current_total();
+        chunked(std::move(in));
+        const double counted = held + static_cast<double>(ledger.peak_total() - before);
+        EXPECT_GT(static_cast<double>(p.bytes), 0.95 * counted) << kind.name << " " << size << " budget " << budget;
+        EXPECT_LT(static_cast<double>(p.bytes), 1.15 * counted) << kind.name << " " << size << " budget " << budget;
+      }
     }
   }
+  at::set_num_threads(threads);
 }
 
 TEST(Plan, FortyEightBlocksTakeLessThanASecond) {
