@@ -98,6 +98,10 @@ class Tools(ToolsCase):
         self.assertIn("blocks in pieces", text)
         self.assertIn("weights streamed", text)
         self.assertIn("limit", text)
+        # The figure is what the program holds before it plans and the least beside it, and a hundredth: not what planning takes.
+        named = [int(plan["least_memory"].removesuffix("MB")) for plan in (whole, limited)]
+        self.assertAlmostEqual(named[0], named[1], delta=named[0] / 100)
+        self.refused(69, *size, "--memory", f"{named[1] * 98 // 100}MB", says="--memory")
         self.refused(69, *size, *limit, "--chunk", "none", says="need")
         self.refused(2, *size, "--chunk", "always", says="chunk")
         self.assertIn("--memory", self.refused(69, *size, "--memory", "90MB").stderr)
