@@ -1,13 +1,14 @@
 #include "kinora/offload/lora.h"
 
+#include <algorithm>
 #include <cmath>
 #include <optional>
 #include <string>
 
 #include "kinora/base/error.h"
+#include "kinora/base/file.h"
 #include "kinora/base/json.h"
 #include "kinora/ops/linear.h"
-#include "kinora/tensor/checkpoint.h"
 #include "kinora/tensor/convert.h"
 
 namespace kinora::offload {
@@ -24,6 +25,10 @@ constexpr Ending kEndings[] = {
     {".lora_up.weight", Half::b},   {".lora.up.weight", Half::b},        {".alpha", Half::alpha}};
 constexpr std::string_view kPrefixes[] = {
     "", "base_model.model.", "transformer.", "unet.", "diffusion_model.", "model.diffusion_model.", "text_encoder."};
+
+/// Keys of a config that decide what an adapter adds.
+constexpr std::string_view kRead[] = {"lora_alpha", "use_rslora",     "rank_pattern", "alpha_pattern",
+                                      "use_dora",   "fan_in_fan_out", "lora_bias"};
 
 struct Halves {
   Tensor a, b, alpha;
@@ -64,8 +69,9 @@ void read_scaling(const JsonObject& o, Scaling& scaling) {
 
 /// adapter_config.json of PEFT beside the file, or what diffusers writes of it into the file: the same keys, behind the
 /// component's name.
-Scaling scaling_of(const std::filesystem::path& path, const Checkpoint& checkpoint) {
+Scaling scaling_of(const Checkpoint& checkpoint) {
   Scaling scaling;
+  const std::filesystem::path& path = checkpoint.path();
   const bool is_folder = std::filesystem::is_directory(path);
   const auto config = (is_folder ? path : path.parent_path()) / "adapter_config.json";
   if (std::filesystem::exists(config)) {
@@ -79,20 +85,30 @@ Scaling scaling_of(const std::filesystem::path& path, const Checkpoint& checkpoi
     const std::string what = concat("lora_adapter_metadata of '", file->path().string(), "'");
     const Json all = parse_json(found->second, {}, what);
     Json own = Json::object();
-    for (const auto& [key, value] : JsonObject(all, what).json().items()) own[key.substr(key.rfind('.') + 1)] = value;
+    for (const auto& [key, value] : JsonObject(all, what).json().items()) {
+      const std::string name = key.substr(key.rfind('.') + 1);
+      const bool is_read = std::find(std::begin(kRead), std::end(kRead), name) != std::end(kRead);
+      if (is_read && own.contains(name) && own[name] != value)
+        throw DataError(concat(what, ": ", name, " is another for each model"), "give each model's adapter by itself");
+      own[name] = value;
+    }
     read_scaling(JsonObject(own, what), scaling);
   }
   return scaling;
 }
 
-std::map<int32_t, Halves> halves_of(const Checkpoint& checkpoint, const Params& params) {
+std::map<int32_t, Halves> halves_of(const Checkpoint& checkpoint, const Params& params, const Params* beside) {
   std::map<int32_t, Halves> found;
   std::string unknown;
+  bool is_for_another = false;
   for (const auto& [name, tensor] : checkpoint.tensors()) {
-    const Param* param = nullptr;
+    bool is_known = false;
     for (const Ending& ending : kEndings) {
       if (!name.ends_with(ending.text)) continue;
-      param = param_of(params, std::string_view(name).substr(0, name.size() - ending.text.size()));
+      const auto module = std::string_view(name).substr(0, name.size() - ending.text.size());
+      const Param* const param = param_of(params, module);
+      const bool is_beside = !param && beside && param_of(*beside, module);
+      is_known = is_known || param || is_beside, is_for_another = is_for_another || is_beside;
       if (!param) continue;
       Halves& halves = found[param->id];
       Tensor& place = ending.half == Half::a ? halves.a : ending.half == Half::b ? halves.b : halves.alpha;
@@ -100,13 +116,13 @@ std::map<int32_t, Halves> halves_of(const Checkpoint& checkpoint, const Params& 
       place = load_tensor(tensor, at::kFloat);
       check_finite(place, name, tensor.file->path());
     }
-    if (!param && unknown.size() < 200) unknown += (unknown.empty() ? "" : ", ") + name;
+    if (!is_known && unknown.size() < 200) unknown += (unknown.empty() ? "" : ", ") + name;
   }
   if (!unknown.empty()) {
     throw DataError(concat(checkpoint.path().string(), ": the model has no place for ", unknown),
                     "give a plain LoRA of linear layers that was trained for this model");
   }
-  if (found.empty()) throw DataError(concat(checkpoint.path().string(), ": no lora_A and lora_B"));
+  if (found.empty() && !is_for_another) throw DataError(concat(checkpoint.path().string(), ": no lora_A and lora_B"));
   return found;
 }
 
@@ -130,11 +146,27 @@ LoraPair pair_of(const Halves& halves, const Param& param, const Scaling& scalin
 
 }  // namespace
 
-Lora read_lora(const std::filesystem::path& path, const Params& params, const LoraOptions& options) {
-  const Checkpoint checkpoint(path);
-  const Scaling scaling = scaling_of(path, checkpoint);
+uint64_t num_bytes(const Lora& lora) {
+  uint64_t total = 0;
+  for (const auto& [id, pair] : lora) total += pair.a.nbytes() + pair.b.nbytes();
+  return total;
+}
+
+uint32_t fingerprint(const Lora& lora, uint32_t seed) {
+  uint32_t sum = seed;
+  for (const auto& [id, pair] : lora) {
+    for (const Tensor& half : {pair.a, pair.b}) {
+      const Tensor bytes = half.cpu().contiguous();
+      sum = crc32({static_cast<const std::byte*>(bytes.const_data_ptr()), bytes.nbytes()}, sum);
+    }
+  }
+  return sum;
+}
+
+Lora read_lora(const Checkpoint& checkpoint, const Params& params, const LoraOptions& options) {
+  const Scaling scaling = scaling_of(checkpoint);
   Lora lora;
-  for (const auto& [id, halves] : halves_of(checkpoint, params)) {
+  for (const auto& [id, halves] : halves_of(checkpoint, params, options.beside)) {
     lora[id] = pair_of(halves, params[id], scaling, options, checkpoint.path());
   }
   checkpoint.check_unchanged();
@@ -155,7 +187,8 @@ Tensor LoraWeights::linear(const Tensor& x, const Param& weight, const Param* bi
   for (const Lora& lora : adapters_) {
     const auto found = lora.find(weight.id);
     if (found == lora.end()) continue;
-    y = y + ops::linear(ops::linear(x, found->second.a, std::nullopt), found->second.b, std::nullopt);
+    // In place: where the product is the largest thing of a block, a sum beside it would be half as much again.
+    y.add_(ops::linear(ops::linear(x, found->second.a, std::nullopt), found->second.b, std::nullopt));
   }
   return y;
 }

@@ -40,7 +40,7 @@ struct Adapted {
   }
   void config(const std::string& json) const { std::ofstream(folder / "adapter_config.json") << json; }
   Lora read(const std::filesystem::path& path, double strength = 1) const {
-    return read_lora(path, model.params(), {.dtype = at::kDouble, .strength = strength});
+    return read_lora(Checkpoint(path), model.params(), {.dtype = at::kDouble, .strength = strength});
   }
   /// The model with W + scale B A in place of W.
   Tensor merged(const Tensor& x, double scale) const {
@@ -134,6 +134,31 @@ TEST(Lora, OverQuantisedAndStreamedBases) {
   StreamedWeights streamed(t.model.params(), plan, store);
   EXPECT_LT(distance(t.adapted(streamed, lora, input()), want), 1e-12);
   EXPECT_GT(streamed.counts().bytes, 0u);
+}
+
+TEST(Lora, AFileMayBeForTwoModels) {
+  const Adapted t;
+  Params other;
+  Scope(other).param("layers.0.q.weight", {5, 4});
+  const NamedTensors more{{"text_encoder.layers.0.q.lora_A.weight", at::ones({2, 4})},
+                          {"text_encoder.layers.0.q.lora_B.weight", at::ones({5, 2})}};
+  const auto read = [&](const Metadata& metadata) {
+    const Checkpoint file(t.save("transformer.", ".lora_A.weight", ".lora_B.weight", more, metadata));
+    return std::pair(read_lora(file, t.model.params(), {.beside = &other}),
+                     read_lora(file, other, {.beside = &t.model.params()}));
+  };
+  const auto [own, beside] = read({});
+  EXPECT_EQ(own.size(), 3u);
+  EXPECT_EQ(beside.size(), 1u);
+  EXPECT_EQ(num_bytes(beside), (2 * 4 + 5 * 2) * sizeof(float));
+  EXPECT_NE(fingerprint(beside), fingerprint(beside, fingerprint(own)));
+  EXPECT_THROW(t.read(t.folder / "adapter_model.safetensors"), DataError);  // without the other
+  save_tensors(t.folder / "adapter_model.safetensors", more);
+  EXPECT_TRUE(
+      read_lora(Checkpoint(t.folder / "adapter_model.safetensors"), t.model.params(), {.beside = &other}).empty());
+  const auto alphas = [](const char* text) -> Metadata { return {{"lora_adapter_metadata", text}}; };
+  EXPECT_NO_THROW(read(alphas(R"({"transformer.lora_alpha": 2, "transformer.r": 3, "text_encoder.lora_alpha": 2})")));
+  EXPECT_THROW(read(alphas(R"({"transformer.lora_alpha": 2, "text_encoder.lora_alpha": 4})")), DataError);
 }
 
 TEST(Lora, RefusesWhatTheModelHasNoPlaceFor) {
