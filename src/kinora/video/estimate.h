@@ -6,7 +6,9 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <map>
 #include <optional>
+#include <string>
 
 #include "kinora/models/open_sora/config.h"
 #include "kinora/models/open_sora/video_vae.h"
@@ -30,6 +32,8 @@ struct ModelSizes {
   uint64_t element_bytes = 4;                                     ///< of the run's dtype
   at::Device device = at::kCPU;
   std::optional<StreamedSizes> streamed = {};  ///< none: all weights stay
+  /// Of the transformer's adapters, which are part of its bytes: by the name of a weight the largest rank.
+  std::map<std::string, int64_t> adapter_ranks = {};
 
   at::ScalarType dtype() const {
     return element_bytes == 2 ? at::kBFloat16 : element_bytes == 4 ? at::kFloat : at::kDouble;

@@ -51,23 +51,35 @@ Part::Part(const Params& parameters, const fs::path& folder, const kinora::LoadO
 }
 
 WeightSource& Part::loaded(const std::optional<uint64_t>& budget) {
-  if (streamed) return streamed->weights;
-  if (!weights && budget) {
-    const auto plan = offload::plan_stream(*params, c10::elementSize(options.dtype), *budget);
+  const CountAs counted(MemoryKind::weights);
+  if (!is_loaded() && budget) {
+    const auto plan =
+        offload::plan_stream(*params, c10::elementSize(options.dtype), *budget - std::min(*budget, adapter_bytes()));
     auto files = std::make_unique<offload::FileStore>(*params, checkpoint, offload::FileStoreOptions{.load = options});
     streamed = std::make_unique<StreamedPart>(*params, std::move(files), plan, options.device);
-    return streamed->weights;
-  }
-  if (!weights) {
-    const CountAs counted(MemoryKind::weights);
+  } else if (!is_loaded()) {
     weights = load_weights(*params, checkpoint, options);
   }
-  return *weights;
+  WeightSource& base = streamed ? static_cast<WeightSource&>(streamed->weights) : *weights;
+  if (adapters.empty()) return base;
+  if (!adapted) {
+    std::vector<offload::Lora> loras;
+    for (const PartAdapter& a : adapters) loras.push_back(read_lora(a.checkpoint, *params, a.options));
+    adapted.emplace(base, std::move(loras));
+  }
+  return *adapted;
 }
 
 void Part::let_go() {
+  adapted.reset();
   weights.reset();
   streamed.reset();
+}
+
+uint64_t Part::adapter_bytes() const {
+  uint64_t total = 0;
+  for (const PartAdapter& a : adapters) total += a.bytes;
+  return total;
 }
 
 uint32_t Part::fingerprint() const {
@@ -108,6 +120,30 @@ Parts::Parts(const PipelineOptions& options, ModelFolder found)
       .element_bytes = static_cast<uint64_t>(c10::elementSize(dtype)),
       .device = device,
       .streamed = streamed_sizes(options.offload, encoder.params(), transformer.params(), c10::elementSize(dtype))};
+  for (const Adapter& adapter : options.adapters) add(adapter);
+}
+
+void Parts::add(const Adapter& adapter) {
+  const Checkpoint checkpoint(adapter.path);
+  const auto read_for = [&](Part& part, const Part& other) {
+    const offload::LoraOptions how{
+        .dtype = dtype, .device = device, .strength = adapter.strength, .beside = other.params};
+    offload::Lora lora = read_lora(checkpoint, *part.params, how);
+    if (!lora.empty() && adapter.strength != 0) part.adapters.push_back({checkpoint, how, num_bytes(lora)});
+    return lora;
+  };
+  const offload::Lora of_text = read_for(text_part, transformer_part), of_rows = read_for(transformer_part, text_part);
+  adapters.push_back({{"name", (adapter.path / "").parent_path().filename().string()},
+                      {"strength", adapter.strength},
+                      {"crc32", fingerprint(of_rows, fingerprint(of_text))}});
+  if (adapter.strength == 0) return;
+  const uint64_t text_bytes = num_bytes(of_text), row_bytes = num_bytes(of_rows);
+  sizes.text_bytes += text_bytes, sizes.transformer_bytes += row_bytes;
+  if (sizes.streamed) sizes.streamed->text_bytes += text_bytes, sizes.streamed->transformer_bytes += row_bytes;
+  for (const auto& [id, pair] : of_rows) {
+    int64_t& rank = sizes.adapter_ranks[transformer.params()[id].name];
+    rank = std::max(rank, pair.a.size(0));
+  }
 }
 
 bool Parts::is_of_these_weights(const cache::Calibration& calibration) const {

@@ -9,6 +9,7 @@
 #include "kinora/models/open_sora/video_vae.h"
 #include "kinora/nn/load.h"
 #include "kinora/offload/file_store.h"
+#include "kinora/offload/lora.h"
 #include "kinora/offload/streamed.h"
 #include "kinora/tensor/checkpoint.h"
 #include "kinora/text/t5.h"
@@ -26,23 +27,33 @@ struct StreamedPart {
   offload::StreamedWeights weights;
 };
 
+/// What an adapter file holds for one part.
+struct PartAdapter {
+  Checkpoint checkpoint;
+  offload::LoraOptions options;
+  uint64_t bytes = 0;  ///< in memory
+};
+
 /// A part's weights: checked when it is made, read when they are first needed.
 struct Part {
   /// Throws as check_weights.
   Part(const Params& parameters, const std::filesystem::path& folder, const kinora::LoadOptions& load_options);
-  /// All of them or, within `budget` bytes, some that stay while the others are streamed from their files. What is there
-  /// already stays as it is.
+  /// All of them or, within `budget` bytes, some that stay while the others are streamed from their files; adapters stay
+  /// with either. What is there already stays as it is.
   WeightSource& loaded(const std::optional<uint64_t>& budget);
   bool is_loaded() const { return weights || streamed; }
   void let_go();
   /// CRC-32 over some bytes of every tensor: tells one training from another without reading it all.
   uint32_t fingerprint() const;
+  uint64_t adapter_bytes() const;
 
   const Params* params;
   Checkpoint checkpoint;
   kinora::LoadOptions options;
   std::optional<ResidentWeights> weights;
   std::unique_ptr<StreamedPart> streamed;  ///< or these
+  std::vector<PartAdapter> adapters;
+  std::optional<offload::LoraWeights> adapted;  ///< around either
 };
 
 struct Parts {
@@ -71,12 +82,14 @@ struct Parts {
   models::VideoVae vae;
   Part text_part, transformer_part, vae_part;
   ModelSizes sizes;
+  Json adapters = Json::array();  ///< as Plan::adapters
 
  private:
   bool is_of_these_weights(const cache::Calibration& calibration) const;
   std::optional<cache::Calibration> calibration_;
   kinora::LoadOptions load_options(const PipelineOptions& options, std::vector<std::string> surplus) const;
   void check_parts_fit() const;
+  void add(const Adapter& adapter);
 };
 
 }  // namespace kinora::video

@@ -7,6 +7,7 @@
 #include "kinora/diffusion/scheduler.h"
 #include "kinora/graph/block_shapes.h"
 #include "kinora/models/open_sora/stdit3.h"
+#include "kinora/offload/lora.h"
 #include "kinora/parallel/layouts.h"
 
 namespace kinora::video {
@@ -17,6 +18,27 @@ ResidentWeights shapes_of(const Params& params, at::ScalarType dtype) {
   std::vector<Tensor> shapes;
   for (const Param& p : params) shapes.push_back(at::empty(p.shape, at::TensorOptions(at::kMeta).dtype(dtype)));
   return ResidentWeights(std::move(shapes));
+}
+
+/// "spatial_blocks.13.attn.qkv.weight" by its name in the first block.
+std::string in_first_block(const std::string& name) {
+  const std::string_view stack = "_blocks.";
+  const size_t begin = name.find(stack);
+  if (begin == std::string::npos) return name;
+  const size_t number = begin + stack.size();
+  return name.substr(0, number) + "0" + name.substr(name.find('.', number));
+}
+
+/// Adapters of any block, in the first pair of blocks, without memory.
+offload::Lora shape_of_adapters(const ModelSizes& sizes, const Params& pair) {
+  const auto options = at::TensorOptions(at::kMeta).dtype(sizes.dtype());
+  offload::Lora lora;
+  for (const auto& [name, rank] : sizes.adapter_ranks) {
+    const Param* const p = pair.find(in_first_block(name));
+    if (!p || (lora.contains(p->id) && lora[p->id].a.size(0) >= rank)) continue;
+    lora[p->id] = {at::empty({rank, p->shape[1]}, options), at::empty({p->shape[0], rank}, options)};
+  }
+  return lora;
 }
 
 /// Keeps at once whatever a cache keeps in any call.
@@ -74,7 +96,8 @@ BlockPieces::BlockPieces(const ModelSizes& sizes, const Plan& plan, const Policy
   repeats_ = static_cast<double>(pair.depth), pair.depth = 1;
   const models::STDiT3 model(pair);
   const at::ScalarType dtype = sizes.dtype();
-  ResidentWeights weights = shapes_of(model.params(), dtype);
+  ResidentWeights plain = shapes_of(model.params(), dtype);
+  offload::LoraWeights weights(plain, {shape_of_adapters(sizes, model.params())});
   const LatentSize z = latent_size(sizes.vae, plan);
   const auto patches = [&](int64_t size, size_t dim) {
     return (size + pair.patch_size[dim] - 1) / pair.patch_size[dim];

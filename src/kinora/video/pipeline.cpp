@@ -86,7 +86,12 @@ Spread spread_of(const Plan& plan, const Parts& parts, const std::string& name, 
     request.computed = computed_share(*cache, cache_context(plan, parts).order);
     request.decides_by_values = cache->looks_at_data();
   }
-  return choose_spread(request, model);
+  Spread spread = choose_spread(request, model);
+  if (spread.arrangement.layout == "megatron" && !parts.sizes.adapter_ranks.empty()) {
+    throw UsageError("megatron cuts the transformer's weights into heads, and adapters are not cut",
+                     "take --parallel dsp, ulysses or ring");
+  }
+  return spread;
 }
 
 /// Weights that are loaded already are part of what the process holds.
@@ -179,6 +184,7 @@ void Pipeline::put_calibration(cache::CalibratedRun run) { parts_->put_calibrati
 Plan Pipeline::plan(const Request& request) const {
   const Room room = room_of(*parts_, request.memory);
   Plan plan = make_plan(request, parts_->folder.defaults, parts_->vae.downscale());
+  plan.adapters = parts_->adapters;
   const auto [height, width] = frame_size(plan);
   choose_ends(plan, parts_->vae);
   check_shapes(plan, height, width);
@@ -191,6 +197,8 @@ Plan Pipeline::plan(const Request& request) const {
   if (cache::is_auto(plan.cache)) {
     plan.expected = cache::choose(plan.cache, cache_context(plan, *parts_));
     plan.cache = plan.expected->cache;
+    if (!plan.adapters.empty())
+      log_warn("the cache is chosen by a calibration of the model without adapters: speed and quality may differ");
   }
   const auto cache = make_cache(plan, *parts_);
   if (cache) {

@@ -17,6 +17,7 @@
 #include "kinora/media/frames.h"
 #include "kinora/media/metadata.h"
 #include "kinora/tensor/ledger.h"
+#include "kinora/video/adapters.h"
 #include "kinora/video/estimate.h"
 #include "kinora/video/fit.h"
 #include "kinora/video/job.h"
@@ -30,8 +31,9 @@ struct PipelineOptions {
   ModelPaths paths;
   std::optional<at::ScalarType> dtype;  ///< none: preferred_dtype(device)
   at::Device device = at::kCPU;
-  Ledger* ledger = nullptr;  ///< counts mapped weights
-  Offload offload = {};      ///< what becomes of weights that do not fit
+  Ledger* ledger = nullptr;            ///< counts mapped weights
+  Offload offload = {};                ///< what becomes of weights that do not fit
+  std::vector<Adapter> adapters = {};  ///< added to the transformer and the text encoder, each where it names modules
   /// The ranks that make requests together, or null for one process; outlives the pipeline. Each of them calls plan() and
   /// generate() with the same request. Frames come on the first rank alone, whose hooks are called; the others need none.
   /// They exchange tensors of `device` and of the CPU.
@@ -76,7 +78,7 @@ struct Parts;
 class Pipeline {
  public:
   /// Finds the parts, reads their configs and holds every tensor's name and shape against them; weights follow when they are
-  /// needed. Throws UsageError and DataError that name file, class or tensors.
+  /// needed. Adapters are read once to be checked. Throws UsageError and DataError that name file, class or tensors.
   static Pipeline load(const PipelineOptions& options);
   Pipeline(Pipeline&&) noexcept;
   Pipeline& operator=(Pipeline&&) noexcept;

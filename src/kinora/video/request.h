@@ -113,6 +113,7 @@ struct Plan {
   std::string chunk = "auto";
   Pieces pieces;                               ///< set by Pipeline::plan
   WeightBudgets weights;                       ///< set by Pipeline::plan
+  Json adapters = Json::array();               ///< of the model: name, strength, crc32; set by Pipeline::plan
   std::shared_ptr<const Scheduler> scheduler;  ///< made by Pipeline::plan
 
   int64_t passes() const { return loops + (seamless ? 1 : 0); }
