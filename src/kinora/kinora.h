@@ -38,6 +38,12 @@ void set_num_threads(int threads);
 /// automatic: bfloat16 where the device multiplies it, else float32.
 enum class Dtype { automatic, float32, bfloat16 };
 
+/// A LoRA adapter of the transformer and the text encoder.
+struct Adapter {
+  std::filesystem::path path{};  ///< a safetensors file, or the folder of one in PEFT's form
+  double strength = 1;           ///< multiplies the adapter's own scale
+};
+
 /// Where a model lies. With no path: $KINORA_MODEL, else the one installed beside the library.
 struct Model {
   std::filesystem::path folder{};  ///< with a model_index.json, as diffusers writes it; or the transformer's own folder
@@ -47,6 +53,7 @@ struct Model {
   /// Weights that do not fit into memory: "auto" (streamed from their files, block by block), "none" (refused), or
   /// "stream:N" (always, with N blocks in memory).
   std::string offload = "auto";
+  std::vector<Adapter> adapters{};  ///< added to what the layers give; the model's files stay as they are
 };
 
 /// What is asked for. What is left out comes from the model.

@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <thread>
 
-#include "kinora/video/test_model.h"
+#include "kinora/video/test_adapter.h"
 
 namespace kinora {
 namespace {
@@ -196,6 +196,22 @@ TEST_F(Face, AJobThatWasEndedGoesOnAndIsDecoded) {
   pipeline.generate(asked);
   asked.seed = 9;
   EXPECT_THROW(pipeline.generate(asked), UsageError);
+}
+
+TEST_F(Face, AdaptersReachTheEngine) {
+  const std::filesystem::path file = model_->folder / "style.safetensors";
+  const models::STDiT3 transformer(model_->transformer);
+  save_tensors(file, video::adapter_for(transformer.params(), "spatial_blocks.", 4, 1));
+  const auto clip = [&](std::vector<Adapter> adapters) {
+    Model adapted = model();
+    adapted.adapters = std::move(adapters);
+    return Pipeline::load(adapted).generate(request()).at(0);
+  };
+  const auto plain = clip({}).latents.values;
+  EXPECT_NE(clip({{file}}).latents.values, plain);
+  EXPECT_EQ(clip({{file, 0}}).latents.values, plain);
+  EXPECT_NE(clip({{file, 0.5}}).metadata.settings.find("style.safetensors"), std::string::npos);
+  EXPECT_THROW(clip({{model_->folder / "none"}}), UsageError);
 }
 
 TEST_F(Face, ModelsThatAreNotThereAreRefused) {

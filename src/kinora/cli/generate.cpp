@@ -230,6 +230,7 @@ int generate(GenerateOptions& o, Context& context) {
                 {"steps", plan.steps},
                 {"guidance_scale", plan.guidance_scale},
                 {"dtype", c10::toString(pipeline.dtype())},
+                {"lora", plan.adapters},
                 {"seconds", seconds},
                 {"in_pieces", plan.pieces.budget > 0},
                 {"streams_weights", plan.weights.transformer.has_value()},

@@ -80,9 +80,9 @@ void refuse_what_latents_decide(const GenerateOptions& o) {
   const RequestOptions& r = o.request;
   if (r.positional.empty() && r.request.prompts.empty() && o.prompts_file.empty() && o.seed.empty() &&
       r.frames.empty() && !r.request.height && !r.request.width && !r.request.steps && r.request.resolution.empty() &&
-      !o.resume)
+      o.model.adapters.empty() && !o.resume)
     return;
-  throw UsageError("prompts, seed and sizes of --from-latents are those that the latents were made with",
+  throw UsageError("prompts, seed, sizes and adapters of --from-latents are those that the latents were made with",
                    "leave them out: kinora generate --from-latents FILE --output out.mp4");
 }
 
@@ -94,6 +94,7 @@ void add_generate_options(CLI::App& command, GenerateOptions& o) {
   command.add_option("--prompts", o.prompts_file, "file with a prompt on each line; # begins a comment");
   command.add_option("--negative-prompt", request.negative_prompt, "what the clip should not show");
   add_model_options(command, o.model);
+  add_adapters(command, o.model);
   command.add_option("--seed", o.seed, "random seed; clip i takes seed + i (-1: drawn, as without it)");
   command.add_option("--fps", request.fps, "frames a second");
   command.add_option("--aes", o.aesthetic, "aesthetic score that Open-Sora appends (default 6.5)");

@@ -27,6 +27,15 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
       ->capture_default_str();
 }
 
+void add_adapters(CLI::App& command, ModelOptions& options) {
+  command
+      .add_option("--lora", options.adapters,
+                  "FILE or FILE:STRENGTH: an adapter for the transformer and the text encoder, a safetensors file or a "
+                  "folder in PEFT's form; may be given several times")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+}
+
 at::ScalarType parse_dtype(const std::string& name, at::Device device) {
   if (name == "auto") return video::preferred_dtype(device);
   if (name == "bfloat16" || name == "bf16") return at::kBFloat16;
@@ -52,6 +61,7 @@ video::PipelineOptions pipeline_options(const ModelOptions& options, Ledger* led
   out.dtype = parse_dtype(options.dtype, out.device);
   out.ledger = ledger;
   out.offload = video::parse_offload(options.offload);
+  for (const std::string& adapter : options.adapters) out.adapters.push_back(video::parse_adapter(adapter));
   out.paths = {options.model, options.transformer, options.vae, options.text_encoder, options.tokenizer};
   if (options.model.empty() && options.transformer.empty()) out.paths.model = builtin_model();
   return out;

@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "kinora/video/pipeline.h"
 
@@ -11,13 +12,17 @@ namespace kinora::cli {
 
 struct ModelOptions {
   std::string model, transformer, vae, text_encoder, tokenizer, dtype = "auto", device = "cpu", offload = "auto";
+  std::vector<std::string> adapters;  ///< each FILE or FILE:STRENGTH
 };
 
 /// --model, --transformer, --vae, --text-encoder, --tokenizer, --dtype, --device, --offload.
 void add_model_options(CLI::App& command, ModelOptions& options);
 
-/// Throws UsageError for an unknown dtype, device or offload and when no model is named and the built-in one is nowhere;
-/// ResourceError for a device that is not there.
+/// --lora, of commands whose clips say what made them.
+void add_adapters(CLI::App& command, ModelOptions& options);
+
+/// Throws UsageError for an unknown dtype, device, offload or adapter, and when no model is named and the
+/// built-in one is nowhere; ResourceError for a device that is not there.
 video::PipelineOptions pipeline_options(const ModelOptions& options, Ledger* ledger);
 
 /// "bfloat16", "float32", or "auto": bfloat16 where the device multiplies it. Throws UsageError.

@@ -142,6 +142,7 @@ void print_as_json(const video::Pipeline& pipeline, const Options& o, const Fore
               {"parallel", f.plan.spread.ranks() > 1 ? Json(f.plan.spread.reason) : Json()},
               {"sent_bytes_per_call", f.plan.spread.bytes},
               {"cache", f.plan.cache},
+              {"lora", f.plan.adapters},
               {"expected",
                f.plan.expected ? Json{{"speed", f.plan.expected->speed}, {"psnr", f.plan.expected->psnr}} : Json()},
               {"stages", stages},
@@ -175,6 +176,10 @@ void print_as_text(const video::Pipeline& pipeline, const Options& o, const Fore
                << human_flops(f.call_flops) << " (batch " << f.plan.batch
                << (f.plan.is_guided() ? ", twice for guidance), " : ", no guidance), ")
                << human_flops(f.call_flops * static_cast<double>(f.calls)) << " in all\n";
+  for (const Json& adapter : f.plan.adapters) {
+    line("lora") << printable(adapter.at("name").get<std::string>(), 200) << ", strength " << adapter.at("strength")
+                 << "\n";
+  }
   if (f.plan.expected) line("") << expectation_of(f.plan) << "\n";
   if (f.plan.spread.ranks() > 1) line("ranks") << f.plan.spread.reason << "\n";
   std::cout << "\n";
@@ -226,6 +231,7 @@ void add_plan(CLI::App& app, Action& action) {
   c->footer("Example: kinora plan --model FOLDER --resolution 480p --aspect-ratio 9:16 --frames 4s");
   add_request_options(*c, o->request);
   add_model_options(*c, o->model);
+  add_adapters(*c, o->model);
   c->add_flag("--json", o->json, "print one JSON object");
   c->callback([o, &action] { action = [o](Context& context) { return plan(*o, context); }; });
 }
