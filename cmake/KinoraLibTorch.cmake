@@ -33,7 +33,7 @@ target_link_options(kinora_torch INTERFACE
   "LINKER:--no-as-needed" "LINKER:--allow-shlib-undefined" "LINKER:-rpath,${torch_lib}" "LINKER:-rpath,${cuda_lib}" "LINKER:--disable-new-dtags")
 
 # ATen costs about 9 s in each file that includes it: one precompiled header for all.
-file(WRITE "${CMAKE_BINARY_DIR}/pch/pch.cpp" "")
+file(CONFIGURE OUTPUT "${CMAKE_BINARY_DIR}/pch/pch.cpp" CONTENT "")  # written once: a new time would build everything anew
 add_library(kinora_pch OBJECT "${CMAKE_BINARY_DIR}/pch/pch.cpp")
 target_link_libraries(kinora_pch PUBLIC kinora_flags kinora_torch)
 target_precompile_headers(kinora_pch PRIVATE <ATen/ATen.h> <ATen/core/dispatch/Dispatcher.h> <torch/library.h> <functional> <map> <memory> <optional> <span> <string> <string_view> <vector>)
