@@ -176,31 +176,14 @@ std::vector<int64_t> sizes_of(int64_t first, int64_t last, int64_t step) {
   return sizes;
 }
 
-Counted transformer_by_products() {
-  const int64_t C = 64;
-  const Tensor qkv = at::randn({3 * C, C}), w = at::randn({C, C}), up = at::randn({4 * C, C}),
-               down = at::randn({C, 4 * C});
-  return {
-      "attention by products", sizes_of(256, 1024, 40),
-      [=](int64_t S) {
-        return at::randn({1, S, C});
-      },
-      [=](const Tensor& x) {
-        const int64_t S = x.size(1);
-        const auto heads =
-            at::linear(at::layer_norm(x, {C}), noted(qkv)).view({1, S, 3, 4, C / 4}).permute({2, 0, 3, 1, 4}).unbind(0);
-        const Tensor p = at::softmax(at::matmul(heads[0], heads[1].transpose(-2, -1)) * 0.25, -1);
-        const Tensor h = x + at::linear(at::matmul(p, heads[2]).transpose(1, 2).reshape({1, S, C}), noted(w));
-        return h + at::linear(at::gelu(at::linear(at::layer_norm(h, {C}), noted(up))), noted(down));
-      }};
-}
+using Attention = std::function<Tensor(const Tensor& q, const Tensor& k, const Tensor& v)>;
 
-Counted transformer_with_fused_attention() {
-  const int64_t C = 128;
+/// A block of four heads, C features wide.
+Counted transformer(const char* name, int64_t C, std::vector<int64_t> sizes, const Attention& attend) {
   const Tensor qkv = at::randn({3 * C, C}), w = at::randn({C, C}), up = at::randn({4 * C, C}),
                down = at::randn({C, 4 * C});
   return {
-      "fused attention", sizes_of(160, 1088, 116),
+      name, std::move(sizes),
       [=](int64_t S) {
         return at::randn({1, S, C});
       },
@@ -209,9 +192,21 @@ Counted transformer_with_fused_attention() {
         const auto heads =
             at::linear(at::layer_norm(x, {C}), noted(qkv)).view({1, S, 3, 4, C / 4}).permute({2, 0, 3, 1, 4}).unbind(0);
         const Tensor h =
-            x + at::linear(ops::attention(heads[0], heads[1], heads[2]).transpose(1, 2).flatten(2), noted(w));
+            x + at::linear(attend(heads[0], heads[1], heads[2]).transpose(1, 2).reshape({1, S, C}), noted(w));
         return h + at::linear(at::gelu(at::linear(at::layer_norm(h, {C}), noted(up))), noted(down));
       }};
+}
+
+Counted transformer_by_products() {
+  return transformer("attention by products", 64, sizes_of(256, 1024, 40),
+                     [](const Tensor& q, const Tensor& k, const Tensor& v) {
+                       return at::matmul(at::softmax(at::matmul(q, k.transpose(-2, -1)) * 0.25, -1), v);
+                     });
+}
+
+Counted transformer_with_fused_attention() {
+  return transformer("fused attention", 128, sizes_of(160, 1088, 116),
+                     [](const Tensor& q, const Tensor& k, const Tensor& v) { return ops::attention(q, k, v); });
 }
 
 TEST(Plan, PredictedPeaksAreCounted) {
