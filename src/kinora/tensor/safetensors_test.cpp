@@ -9,6 +9,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/memory.h"
+#include "kinora/base/test_asan.h"
 #include "kinora/base/test_folder.h"
 
 namespace kinora {
@@ -173,19 +174,6 @@ TEST(SafetensorsHeaderTest, EachBadFileGivesItsErrorAndNoneIsAccepted) {
     }
   }
 }
-
-#if defined(__SANITIZE_ADDRESS__)
-#define KINORA_TEST_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define KINORA_TEST_ASAN 1
-#endif
-#endif
-#ifdef KINORA_TEST_ASAN
-constexpr bool kIsAsan = true;  // its red zones take more memory than what is measured
-#else
-constexpr bool kIsAsan = false;
-#endif
 
 TEST(SafetensorsHeaderTest, WhatIsAtEachLimitIsRead) {
   const auto read = [](const std::string& header, size_t data) { return parse(file_of("{" + header + "}", data)); };
