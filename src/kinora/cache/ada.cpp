@@ -34,6 +34,7 @@ class Ada final : public Method {
   bool looks_at_data() const override { return true; }
   int64_t most_kept_values() const override { return 2; }
   int64_t most_exact_values() const override { return 1; }
+  int64_t most_held_values() const override { return 1; }
 
   bool keeps(const SiteKey& key, const Run&) const override {
     return key.kind == Kind::temporal && key.point == Point::residual && block_name(key.path).number == settings_.block;

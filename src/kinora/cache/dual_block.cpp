@@ -26,31 +26,36 @@ class DualBlock final : public Method {
   bool looks_at_data() const override { return true; }
   int64_t most_kept_values() const override { return 2; }
   int64_t most_exact_values() const override { return 1; }
+  int64_t most_held_values() const override { return 1; }
 
   Streams stack(const Run& run, const Stack& blocks, Streams streams) override {
     const int first = std::min(settings_.first, blocks.blocks), last = std::min(settings_.last, blocks.blocks - first);
     const int middle_end = blocks.blocks - last;
     const auto rows = branches_of(run);
-    const Streams head = run_blocks(run, blocks, 0, first, streams);
-    const Tensor residual = head[0] - streams[0];
-    const auto kept = store_.find(kResidual, rows);
+    Streams head = run_blocks(run, blocks, 0, first, streams);
+    Tensor residual = head[0] - streams[0];
+    streams.clear();
     Count& count = counts_[rows];
     Decision decision{.call = run.step.call, .timestep = run.step.timestep, .what = "blocks", .path = blocks.path};
-    if (kept) decision.change = relative_change(run, residual, kept->at(0));
+    if (const auto kept = store_.find(kResidual, rows)) decision.change = relative_change(run, residual, kept->at(0));
     const auto below = [](int64_t value, int64_t most) { return most < 0 || value < most; };
-    decision.reused = kept && run.step.call >= settings_.warmup && below(count.cached, settings_.most_cached) &&
-                      below(count.in_a_row, settings_.most_in_a_row) && decision.change < settings_.threshold;
+    decision.reused = store_.has(kMiddle, rows) && run.step.call >= settings_.warmup &&
+                      below(count.cached, settings_.most_cached) && below(count.in_a_row, settings_.most_in_a_row) &&
+                      decision.change < settings_.threshold;
     note(decision);
     Streams middle;
     if (decision.reused) {
       middle = add(head, *store_.find(kMiddle, rows));
       ++count.cached, ++count.in_a_row;
     } else {
+      // What is replaced makes room for the blocks.
+      store_.drop(kMiddle, rows);
+      store_.put_exact(kResidual, rows, {std::move(residual)});
       middle = run_blocks(run, blocks, first, middle_end, head);
-      store_.put_exact(kResidual, rows, {residual});
       store_.put(kMiddle, rows, subtract(middle, head));
       count.in_a_row = 0;
     }
+    residual.reset(), head.clear();
     return run_blocks(run, blocks, middle_end, blocks.blocks, std::move(middle));
   }
 

@@ -17,19 +17,22 @@ class FirstBlock final : public Method {
   bool looks_at_data() const override { return true; }
   int64_t most_kept_values() const override { return 2; }
   int64_t most_exact_values() const override { return 1; }
+  int64_t most_held_values() const override { return 1; }
 
   Streams stack(const Run& run, const Stack& blocks, Streams streams) override {
     const auto rows = branches_of(run);
     const Streams first = run_blocks(run, blocks, 0, 1, streams);
-    const Tensor residual = first[0] - streams[0];
-    const auto kept = store_.find(kResidual, rows);
+    Tensor residual = first[0] - streams[0];
+    streams.clear();
     Decision decision{.call = run.step.call, .timestep = run.step.timestep, .what = "blocks", .path = blocks.path};
-    if (kept) decision.change = relative_change(run, residual, kept->at(0));
-    decision.reused = kept && decision.change <= threshold_;
+    if (const auto kept = store_.find(kResidual, rows)) decision.change = relative_change(run, residual, kept->at(0));
+    decision.reused = store_.has(kTail, rows) && decision.change <= threshold_;
     note(decision);
     if (decision.reused) return add(first, *store_.find(kTail, rows));
+    // What is replaced makes room for the blocks.
+    store_.drop(kTail, rows);
+    store_.put_exact(kResidual, rows, {std::move(residual)});
     Streams out = run_blocks(run, blocks, 1, blocks.blocks, first);
-    store_.put_exact(kResidual, rows, {residual});
     store_.put(kTail, rows, subtract(out, first));
     return out;
   }

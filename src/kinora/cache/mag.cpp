@@ -27,6 +27,7 @@ class Mag final : public Method {
   bool looks_at_data() const override { return settings_.calibrates; }
   bool keeps(const SiteKey&, const Run&) const override { return false; }
   int64_t most_kept_values() const override { return 1; }
+  int64_t most_held_values() const override { return 1; }
 
   Streams stack(const Run& run, const Stack& blocks, Streams streams) override {
     if (settings_.calibrates) return measured(run, blocks, streams);

@@ -58,7 +58,12 @@ class Method : public Policy {
   virtual int64_t most_kept_values() const = 0;
   /// Of these, those that decisions are made by: they are kept as they are, whatever the form of the others.
   virtual int64_t most_exact_values() const { return 0; }
-  /// The same in bytes, for each row of the block's output.
+  /// Whole ones that its loop over blocks holds beside them, whatever is kept.
+  virtual int64_t most_held_values() const { return 0; }
+  /// Whether what a block gives to be kept is nothing more than most_kept_values(): it stays as it is, and what was kept
+  /// there before is gone.
+  virtual bool keeps_in_place() const { return false; }
+  /// The kept ones in bytes, for each row of the block's output.
   int64_t most_row_bytes(int64_t width, int64_t element_bytes) const;
 
   /// For a budget: what keeping at each site of Context::order would take and give; nothing from methods that keep a few values,

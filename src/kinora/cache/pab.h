@@ -71,6 +71,8 @@ class Pab final : public Method {
   int64_t most_kept_values() const override { return most_values(uses()); }
   std::vector<SiteUse> uses() const override;
   bool can_use_host() const override { return true; }
+  /// A value is dropped when it was taken for the last time.
+  bool keeps_in_place() const override { return form() == Form::same && (!budget() || budget()->on_host == 0); }
 
  private:
   const PabRule* rule_of(const SiteKey& key) const;

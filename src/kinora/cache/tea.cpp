@@ -37,6 +37,7 @@ class Tea final : public Method {
   bool looks_at_data() const override { return true; }
   int64_t most_kept_values() const override { return 2; }
   int64_t most_exact_values() const override { return 1; }
+  int64_t most_held_values() const override { return 1; }
 
   Streams stack(const Run& run, const Stack& blocks, Streams streams) override {
     const auto rows = branches_of(run);

@@ -174,13 +174,14 @@ std::optional<Appraisal> appraise(Router& router, const Region& region, const Ma
   for (const int i : one->hoisted) {
     a.fixed_seconds += seconds(graph, graph.node(i), machine);
     for (const int id : graph.node(i).results) {
-      if (graph.value(id).root == id) a.fixed_bytes += graph.storage_of(id).bytes;
+      if (graph.value(id).root == id && graph.storage_of(id).is_counted) a.fixed_bytes += graph.storage_of(id).bytes;
     }
     a.before_bytes = std::max(a.before_bytes, a.fixed_bytes + scratch_bytes(graph, i));
   }
-  for (const Course::Output& o : one->outputs) a.fixed_bytes += bytes_of(graph.value(o.value));
+  const auto counted = [&](int id) { return graph.storage_of(id).is_counted ? bytes_of(graph.value(id)) : 0; };
+  for (const Course::Output& o : one->outputs) a.fixed_bytes += counted(o.value);
   if (region.kind == RegionKind::columns) a.fixed_bytes += bytes_of(graph.value(graph.node(region.end - 1).results[0]));
-  for (const auto& [to, from] : donations(graph, region, *one)) a.fixed_bytes -= bytes_of(graph.value(to));
+  for (const auto& [to, from] : donations(graph, region, *one)) a.fixed_bytes -= counted(to);
   const auto bytes_one = static_cast<double>(loop_bytes(graph, region, *one)),
              bytes_more = static_cast<double>(loop_bytes(graph, region, *more));
   double seconds_one = course_seconds(graph, *one, machine), seconds_more = course_seconds(graph, *more, machine);

@@ -63,18 +63,21 @@ Streams BlockGraphs::stack(const Run& run, const Stack& blocks, Streams streams)
 BlockGraphs::Captured BlockGraphs::capture_block(const Run& run, const Stack& blocks, int block,
                                                  const std::vector<Tensor>& inputs, size_t width, const Sites& sites) {
   Captured c;
+  const CaptureInputs in{.inputs = inputs,
+                         .conditioning = blocks.conditioning,
+                         .given = width,
+                         .counted = options_.counts_kept ? SIZE_MAX : width};
   try {
-    c.graph =
-        std::make_unique<Graph>(capture({inputs, blocks.conditioning, width}, [&](const std::vector<Tensor>& twins) {
-          std::map<size_t, Streams> twins_of;
-          size_t next = width;
-          for (const auto& [site, values] : sites.from_policy) {
-            twins_of[site] = some(twins, next, values.size());
-            next += values.size();
-          }
-          Script script(*sites.keys, sites.bits, std::move(twins_of));
-          return trace(run, blocks, block, some(twins, 0, width), script);
-        }));
+    c.graph = std::make_unique<Graph>(capture(in, [&](const std::vector<Tensor>& twins) {
+      std::map<size_t, Streams> twins_of;
+      size_t next = width;
+      for (const auto& [site, values] : sites.from_policy) {
+        twins_of[site] = some(twins, next, values.size());
+        next += values.size();
+      }
+      Script script(*sites.keys, sites.bits, std::move(twins_of));
+      return trace(run, blocks, block, some(twins, 0, width), script);
+    }));
   } catch (const c10::NotImplementedError& e) {  // an operator of which nobody knows what shape it gives
     log_warn(concat(blocks.path, ".", block,
                     " runs without a graph: ", std::string(e.what_without_backtrace()).substr(0, 200)));

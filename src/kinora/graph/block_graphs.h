@@ -22,6 +22,7 @@ struct BlockGraphOptions {
   bool verifies = true;       ///< each plan once against the whole, where memory allows; what differs is not used
   double tolerance = 1e-3;    ///< of the largest value, where plan.exact is false
   bool uses_arena = true;     ///< where the program installed it
+  bool counts_kept = true;    ///< what the policy keeps of a block is part of the budget
   PlanFile* plans = nullptr;  ///< kept between runs; not owned
 };
 

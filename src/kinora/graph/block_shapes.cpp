@@ -30,7 +30,8 @@ Streams BlockShapes::stack(const Run& run, const Stack& blocks, Streams streams)
       out.insert(out.end(), keeper.kept.begin(), keeper.kept.end());
       return out;
     };
-    graphs.push_back(std::make_unique<Graph>(capture({streams, blocks.conditioning, streams.size()}, trace)));
+    const size_t counted = counts_kept_ ? SIZE_MAX : streams.size();
+    graphs.push_back(std::make_unique<Graph>(capture({streams, blocks.conditioning, streams.size(), counted}, trace)));
   }
   return streams;
 }

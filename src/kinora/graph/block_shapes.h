@@ -14,13 +14,15 @@ namespace kinora::graph {
 class BlockShapes : public Policy {
  public:
   /// Sites that `keeper` keeps in the step of the call leave their block as outputs; null: none does. None is reused.
-  explicit BlockShapes(const Policy* keeper = nullptr) : keeper_(keeper) {}
+  explicit BlockShapes(const Policy* keeper = nullptr, bool counts_kept = true)
+      : keeper_(keeper), counts_kept_(counts_kept) {}
   Streams stack(const Run& run, const Stack& blocks, Streams streams) override;
 
   std::vector<std::unique_ptr<Graph>> graphs;  ///< one for each block
 
  private:
   const Policy* keeper_;
+  bool counts_kept_;  ///< as BlockGraphOptions
 };
 
 }  // namespace kinora::graph

@@ -52,7 +52,7 @@ Graph capture_unchecked(const CaptureInputs& in,
     graph.outputs.push_back(recorder.id_of(t));
     recorder.check_read(graph.outputs.back());
   }
-  graph.given = in.given;
+  graph.given = in.given, graph.counted = in.counted;
   finish(graph);
   return graph;
 }

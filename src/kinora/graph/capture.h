@@ -12,8 +12,9 @@ namespace kinora::graph {
 struct CaptureInputs {
   std::vector<Tensor> inputs;  ///< the function receives twins of them
   std::vector<Tensor>
-      conditioning;  ///< real tensors that it reads by itself and that change between replays; undefined: none
-  size_t given = 0;  ///< so many of `inputs` will be moved into replays, which may write over them
+      conditioning;           ///< real tensors that it reads by itself and that change between replays; undefined: none
+  size_t given = 0;           ///< so many of `inputs` will be moved into replays, which may write over them
+  size_t counted = SIZE_MAX;  ///< so many outputs are the graph's to count
 };
 
 /// Records f(twins of inputs), which runs once, on this thread, without gradients. The graph's inputs are `inputs`, then

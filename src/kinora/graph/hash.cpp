@@ -60,7 +60,8 @@ int RangeHash::local(int id) {
   hash_ = mix(hash_, v.def < begin_ ? 1 : 2);
   hash_ = mix(hash_, reach(v.last_use));
   hash_ = mix(hash_, reach(s.last_use));
-  hash_ = mix(hash_, (s.is_fixed ? 1 : 0) + (s.is_written_later ? 2 : 0) + (s.def < begin_ ? 4 : 0));
+  hash_ = mix(hash_,
+              (s.is_fixed ? 1 : 0) + (s.is_written_later ? 2 : 0) + (s.def < begin_ ? 4 : 0) + (s.is_counted ? 0 : 8));
   hash_ = mix(hash_, static_cast<uint64_t>(s.bytes));
   const int root = v.root == id ? -1 : local(v.root);
   hash_ = mix(hash_, static_cast<uint64_t>(root + 2));

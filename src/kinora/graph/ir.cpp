@@ -44,6 +44,8 @@ void finish(Graph& graph) {
   for (size_t i = 0; i < graph.given; ++i) {
     if (graph.inputs[i] >= 0) graph.storages[static_cast<size_t>(graph.value(graph.inputs[i]).root)].is_fixed = false;
   }
+  for (size_t i = graph.outputs.size(); i-- > 0;)  // the first have the last word
+    graph.storages[static_cast<size_t>(graph.value(graph.outputs[i]).root)].is_counted = i < graph.counted;
   for (const Node& node : graph.nodes) {
     for (const int id : node.writes) graph.storages[static_cast<size_t>(graph.value(id).root)].is_written_later = true;
   }
@@ -53,7 +55,7 @@ std::vector<int64_t> live_bytes(const Graph& graph) {
   std::vector<int64_t> change(graph.nodes.size() + 1, 0);
   for (size_t id = 0; id < graph.values.size(); ++id) {
     const Storage& s = graph.storages[id];
-    if (static_cast<size_t>(graph.values[id].root) != id || s.is_fixed) continue;
+    if (static_cast<size_t>(graph.values[id].root) != id || s.is_fixed || !s.is_counted) continue;
     change[static_cast<size_t>(std::max(s.def, 0))] += s.bytes;
     if (s.last_use < graph.size()) change[static_cast<size_t>(s.last_use) + 1] -= s.bytes;
   }

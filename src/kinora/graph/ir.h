@@ -50,6 +50,7 @@ struct Storage {
   int def = -1, last_use = 0;     ///< over all its values
   bool is_fixed = false;          ///< of an input or a constant: not the graph's to free
   bool is_written_later = false;  ///< a node writes into it after its first
+  bool is_counted = true;         ///< among the graph's bytes
 };
 
 struct Graph {
@@ -58,6 +59,7 @@ struct Graph {
   std::vector<int> inputs;  ///< -1: not given
   size_t given = 0;         ///< the memory of so many inputs is the graph's from the start: they are moved in
   std::vector<int> outputs;
+  size_t counted = SIZE_MAX;      ///< outputs; those behind them are counted by whoever keeps them
   std::vector<Storage> storages;  ///< by value index; only those of roots mean something
 
   const Value& value(int id) const { return values[static_cast<size_t>(id)]; }
@@ -72,7 +74,7 @@ void finish(Graph& graph);
 /// Bytes of a value alone, whatever its storage holds besides.
 int64_t bytes_of(const Value& value);
 
-/// Bytes alive while each node runs, inputs and constants left out: what liveness alone needs, scratch not counted.
+/// Bytes alive while each node runs, inputs, constants and what others count left out: what liveness alone needs, scratch not counted.
 std::vector<int64_t> live_bytes(const Graph& graph);
 
 /// One line a node: "%5 = aten::add.Tensor(%3, %4, 1) [2, 16]".

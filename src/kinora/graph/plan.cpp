@@ -78,7 +78,7 @@ std::vector<int64_t> entering_bytes(const Graph& graph) {
   std::vector<int64_t> out = live_bytes(graph);
   for (size_t id = 0; id < graph.values.size(); ++id) {
     const Storage& s = graph.storages[id];
-    if (static_cast<size_t>(graph.values[id].root) == id && !s.is_fixed && s.def >= 0)
+    if (static_cast<size_t>(graph.values[id].root) == id && !s.is_fixed && s.is_counted && s.def >= 0)
       out[static_cast<size_t>(s.def)] -= s.bytes;
   }
   return out;

@@ -163,7 +163,8 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
     e.blocks = std::max(bytes_of(rows * around_blocks(model, plan.is_given()), sizes.element_bytes),
                         static_cast<uint64_t>(plan.pieces.bytes));
   }
-  e.denoise = e.blocks + bytes_of(captions, sizes.element_bytes) + static_cast<uint64_t>(latents) + e.caches;
+  const double held = rows * width * static_cast<double>(plan.held_values);
+  e.denoise = e.blocks + bytes_of(captions + held, sizes.element_bytes) + static_cast<uint64_t>(latents) + e.caches;
 
   const int64_t chunk =
       sizes.vae.micro_frame_size > 0 ? std::min(sizes.vae.micro_frame_size, plan.num_frames) : plan.num_frames;

@@ -107,7 +107,7 @@ BlockPieces::BlockPieces(const ModelSizes& sizes, const Plan& plan, const Policy
   std::vector<Branch> branches{Branch::cond};
   if (plan.is_guided() && plan.spread.arrangement.branches == 1) branches = {Branch::uncond, Branch::cond};
   const EverKept keeper(cache, plan);
-  graph::BlockShapes shapes(&keeper);
+  graph::BlockShapes shapes(&keeper, !plan.keeps_in_place);
   Run run;
   run.weights = &weights, run.policy = &shapes, run.layout = &layout.layout(), run.rows = branches;
   model.forward(run, inputs_of(pair, plan, z, plan.batch * static_cast<int64_t>(branches.size()), dtype));

@@ -10,6 +10,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/base/memory.h"
+#include "kinora/base/test_asan.h"
 #include "kinora/comm/threads.h"
 #include "kinora/graph/block_graphs.h"
 #include "kinora/tensor/allocator.h"
@@ -77,10 +78,10 @@ class PiecesTest : public testing::Test {
 TestModel* PiecesTest::model_ = nullptr;
 Ledger* PiecesTest::counted_ = nullptr;
 
-void expect_as_planned(uint64_t planned, uint64_t counted) {
+void expect_as_planned(uint64_t planned, uint64_t counted, double most = 1.15) {
   const double ratio = static_cast<double>(planned) / static_cast<double>(counted);
   EXPECT_GT(ratio, 0.95);
-  EXPECT_LT(ratio, 1.15);
+  EXPECT_LT(ratio, most);
 }
 
 TEST_F(PiecesTest, AreTheBitsOfTheWholeWithinWhatWasPlanned) {
@@ -100,6 +101,7 @@ TEST_F(PiecesTest, AreTheBitsOfTheWholeWithinWhatWasPlanned) {
 }
 
 TEST_F(PiecesTest, UnderACacheTheyAreThatCacheAlone) {
+  if (kIsAsan) GTEST_SKIP() << "the limit is the process's, and what was freed stays with the sanitizer";
   // PAB keeps what blocks add, which then leaves them whole; the others keep nothing at sites.
   for (const char* cache : {"pab:window=0..1000", "first-block:threshold=0.2", "faster"}) {
     Request asked = request(cache);
@@ -116,7 +118,9 @@ TEST_F(PiecesTest, UnderACacheTheyAreThatCacheAlone) {
       ASSERT_GT(cut.pieces.budget, 0);
       const Made made = make(limited, cut);
       EXPECT_TRUE(made.latents.equal(whole.latents)) << (made.latents - whole.latents).abs().max();
-      EXPECT_LT(made.denoise + less / 3, whole.denoise);  // blocks under PAB take less than the estimate of whole ones
+      EXPECT_LT(made.denoise + less / 4, whole.denoise);  // blocks under PAB take less than the estimate of whole ones
+      // All that PAB ever keeps counts, though the last of it comes when a block's activations have gone.
+      expect_as_planned(estimate_memory(limited.sizes(), cut).denoise, made.denoise, 1.2);
     }
   }
 }

@@ -206,6 +206,7 @@ Plan Pipeline::plan(const Request& request) const {
     plan.kept_row_bytes = plan.cache_budget ? plan.cache_budget->all_row_bytes
                                             : cache->most_row_bytes(parts_->transformer.config().hidden_size,
                                                                     static_cast<int64_t>(parts_->sizes.element_bytes));
+    plan.held_values = cache->most_held_values(), plan.keeps_in_place = cache->keeps_in_place();
     // A clip must not depend on its neighbours: neither on their values nor on how many share the budget.
     if (cache->looks_at_data() || plan.cache_memory > 0) plan.batch = 1;
   }

@@ -105,6 +105,8 @@ struct Plan {
   /// Set by Pipeline::plan: what the cache takes at most for each row of a block's output where memory is no limit, and what
   /// cache_memory came to.
   int64_t kept_row_bytes = 0;
+  int64_t held_values = 0;      ///< of a block's output, that its loop over blocks holds beside them
+  bool keeps_in_place = false;  ///< cache/method.h
   std::optional<cache::BudgetUse> cache_budget;
   Spread spread;  ///< set by Pipeline::plan
   bool keeps_clips = true, collects_frames = false;

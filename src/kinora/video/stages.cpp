@@ -98,7 +98,10 @@ std::vector<media::Frames> preview(const Work& work, const Tensor& clean) {
 
 /// Pieces are not compared with the whole here, which would not fit: the tests do that.
 graph::BlockGraphOptions graph_options(const Plan& plan, at::Device device) {
-  return {.plan = plan_options(device, plan.pieces.budget), .verifies = false, .uses_arena = false};
+  return {.plan = plan_options(device, plan.pieces.budget),
+          .verifies = false,
+          .uses_arena = false,
+          .counts_kept = !plan.keeps_in_place};
 }
 
 }  // namespace
