@@ -119,7 +119,8 @@ std::vector<Arrangement> arrangements(const Subject& subject, int ranks) {
     for (const Axis home : {Axis::frames, Axis::rows}) {
       Arrangement a{.layout = kind.name, .home = home, .ranks = ranks};
       if (a.layout != "ulysses+ring") {
-        all.push_back(a);
+        const bool has_pieces = a.layout == "dsp" || a.layout == "ulysses";
+        for (a.pieces = 1; a.pieces <= (has_pieces && ranks <= 3 ? 3 : 1); ++a.pieces) all.push_back(a);
         continue;
       }
       for (a.heads_ranks = 2; a.heads_ranks < ranks; ++a.heads_ranks) {
@@ -131,7 +132,8 @@ std::vector<Arrangement> arrangements(const Subject& subject, int ranks) {
 }
 
 std::string name_of(const Subject& subject, const Arrangement& a) {
-  return concat(subject.name, ", ", a.layout, " over ", a.ranks, a.home == Axis::frames ? " by frames" : " by rows",
+  return concat(subject.name, ", ", a.layout, a.pieces > 1 ? concat("/", a.pieces) : "", " over ", a.ranks,
+                a.home == Axis::frames ? " by frames" : " by rows",
                 a.layout == "ulysses+ring" ? concat(" in groups of ", a.heads_ranks) : "",
                 a.branches > 1 ? ", branches apart" : "");
 }

@@ -26,7 +26,8 @@ Subject make_larger_cogvideox();
 /// 4 frames of 16 rows, 4 heads: 2 and 4 ranks divide all.
 Subject make_even_stdit3();
 
-/// Every arrangement of `ranks` ranks that the model takes: both axes and all groupings, with ranks that own nothing.
+/// Every arrangement of `ranks` ranks that the model takes: both axes and all groupings, with ranks that own nothing, and
+/// over 2 and 3 ranks in 1, 2 and 3 pieces.
 std::vector<parallel::Arrangement> arrangements(const Subject& subject, int ranks);
 std::string name_of(const Subject& subject, const parallel::Arrangement& arrangement);
 

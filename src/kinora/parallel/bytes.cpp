@@ -6,6 +6,7 @@
 #include "kinora/comm/counts.h"
 #include "kinora/parallel/dsp.h"
 #include "kinora/parallel/megatron.h"
+#include "kinora/parallel/pieces.h"
 #include "kinora/parallel/ulysses_ring.h"
 
 namespace kinora::parallel {
@@ -28,14 +29,14 @@ class Count {
   Count(Ledger& ledger, const Performed& performed, int64_t element_bytes)
       : ledger_(ledger), performed_(performed), element_bytes_(element_bytes) {}
 
-  /// A switch that cuts `cut` and joins `join`; each pair of theirs is `size` numbers.
-  void switched(const std::string& name, const Dealt& cut, const Dealt& join, int64_t size) {
-    add(name, join.own * cut.others() * size, cut.own * join.others() * size);
+  /// A switch that cuts `cut` and joins `join`; each pair of theirs is `size` numbers. In pieces it sends the same.
+  void switched(const std::string& name, const Dealt& cut, const Dealt& join, int64_t size, int64_t pieces) {
+    add(name, join.own * cut.others() * size, cut.own * join.others() * size, pieces);
   }
   /// What the last attention of a call gives is of no use: nothing goes back through it.
-  void text_gathered(const std::string& name, const Dealt& dealt, int64_t size) {
-    put(name, 1, dealt.own * (dealt.ranks() - 1) * size * element_bytes_);
-    backward_of_text(name, dealt.others() * size);
+  void text_gathered(const std::string& name, const Dealt& dealt, int64_t size, int64_t pieces) {
+    put(name, pieces, dealt.own * (dealt.ranks() - 1) * size * element_bytes_);
+    backward_of_text(name, dealt.others() * size, pieces);
   }
   void text_summed(const std::string& name, int64_t numbers, int ranks, int rank) {
     const Dealt slice(numbers, ranks, rank);
@@ -67,14 +68,14 @@ class Count {
   void times(int64_t n) { times_ = n; }
 
  private:
-  void add(const std::string& name, int64_t forward, int64_t backward) {
-    put(name, 1, forward * element_bytes_);
-    if (performed_.is_training) put(name + " backward", 1, backward * element_bytes_);
+  void add(const std::string& name, int64_t forward, int64_t backward, int64_t calls = 1) {
+    put(name, calls, forward * element_bytes_);
+    if (performed_.is_training) put(name + " backward", calls, backward * element_bytes_);
   }
-  void backward_of_text(const std::string& name, int64_t numbers) {
+  void backward_of_text(const std::string& name, int64_t numbers, int64_t calls = 1) {
     if (!performed_.is_training) return;
     const int64_t all = std::exchange(times_, std::max<int64_t>(0, performed_.attentions - performed_.calls));
-    put(name + " backward", 1, numbers * element_bytes_);
+    put(name + " backward", calls, numbers * element_bytes_);
     times_ = all;
   }
   void put(const std::string& name, int64_t calls, int64_t bytes) {
@@ -97,10 +98,11 @@ void count_ulysses_ring(Count& count, const Arrangement& a, const ModelFacts& fa
   const Dealt rows(std::vector<int64_t>(first, first + group), place), heads(facts.heads, group, place);
   const int64_t size = call.batch * call.extent.of(other(a.home)) * facts.head_dim();
   if (group > 1) {
-    count.switched(UlyssesRing::kToHeads, heads, rows, 3 * size);
-    count.switched(UlyssesRing::kToRows, rows, heads, size);
+    const int64_t pieces = pieces_of_switch(a, facts, call.extent);
+    count.switched(UlyssesRing::kToHeads, heads, rows, 3 * size, pieces);
+    count.switched(UlyssesRing::kToRows, rows, heads, size, pieces);
     if (call.text_rows > 0)
-      count.text_gathered(UlyssesRing::kText, heads, call.batch * call.text_rows * facts.head_dim());
+      count.text_gathered(UlyssesRing::kText, heads, call.batch * call.text_rows * facts.head_dim(), pieces);
   }
   if (rings > 1) {
     std::vector<int64_t> of_ring(static_cast<size_t>(rings), 0);
@@ -114,8 +116,9 @@ void count_attention(Count& count, const Arrangement& a, const ModelFacts& facts
   const Dealt home(extent.of(a.home), a.ranks, rank), away(extent.of(other(a.home)), a.ranks, rank);
   const int64_t wide = call.batch * facts.width;
   if (a.layout.starts_with("dsp")) {
-    count.switched(Dsp::kThere, away, home, wide);
-    count.switched(Dsp::kBack, home, away, wide);
+    const int64_t pieces = pieces_of_switch(a, facts, extent);
+    count.switched(Dsp::kThere, away, home, wide, pieces);
+    count.switched(Dsp::kBack, home, away, wide, pieces);
   } else if (a.layout == "megatron") {
     count.gathered(Megatron::kGather, home, wide * away.all);
     count.scattered(Megatron::kScatter, home, wide * away.all);
@@ -126,6 +129,12 @@ void count_attention(Count& count, const Arrangement& a, const ModelFacts& facts
 }
 
 }  // namespace
+
+int64_t pieces_of_switch(const Arrangement& a, const ModelFacts& facts, const Extent& extent) {
+  const bool is_dsp = a.layout.starts_with("dsp");
+  const int64_t dealt = is_dsp ? extent.of(other(a.home)) : facts.heads;
+  return static_cast<int64_t>(piece_counts(dealt, a.ranks, a.pieces, is_dsp ? Dsp::kLeastRows : 1).size());
+}
 
 int64_t exchanging_attentions(const ModelFacts& facts, Axis home) {
   return facts.along_all + (home == Axis::frames ? facts.along_frames : facts.along_rows);

@@ -7,9 +7,10 @@
 //   ring           2 M (N-1) / N               k and v, N - 1 hops
 //   megatron       2 M (N-1) / N               a gather and a scatter: all ranks together 2 M (N-1)
 //   ulysses+ring   4 M (U-1) / (U N) + 2 M (R-1) / N,   N = U R
-// and backward the same, ring with its gradients in float32 (float64 in float64) beside. Where N does not divide, each
-// rank's own share counts. Text rows that attend with the video cost ulysses a gather, and megatron a sum; nothing goes
-// back through that of the last attention of a call, whose text nobody reads.
+// and backward the same, ring with its gradients in float32 (float64 in float64) beside. In P pieces dsp and ulysses send
+// as much in P times the calls. Where N does not divide, each rank's own share counts. Text rows that attend with the
+// video cost ulysses a gather, and megatron a sum; nothing goes back through that of the last attention of a call, whose
+// text nobody reads.
 #pragma once
 
 #include <map>
@@ -40,6 +41,9 @@ Ledger by_name(const comm::Traffic& traffic);
 /// Of all exchanges, and of those in blocks alone.
 comm::Sent total(const Ledger& ledger);
 comm::Sent total_in_blocks(const Ledger& ledger);
+
+/// Into how many pieces each switch goes: as many as the arrangement asks for, or fewer for few rows or heads (pieces.h).
+int64_t pieces_of_switch(const Arrangement& arrangement, const ModelFacts& facts, const Extent& extent);
 
 /// Attentions of one call that exchange under this home axis.
 int64_t exchanging_attentions(const ModelFacts& facts, Axis home);

@@ -3,6 +3,8 @@
 // one axis at a time.
 #pragma once
 
+#include <optional>
+
 #include "kinora/parallel/home.h"
 
 namespace kinora::parallel {
@@ -16,8 +18,14 @@ class Dsp final : public Layout {
   static constexpr const char* kThere = "dsp there";
   static constexpr const char* kBack = "dsp back";
 
-  Dsp(Communicator& group, Axis home, Form form = Form::attention) : home_(group, home), form_(form) {}
-  Tensor local(const Tensor& whole, Axis axis, int dim) const override { return home_.local(whole, axis, dim); }
+  /// Rows of the other axis that each rank gets of a piece at least: a matrix product of one row has other bits.
+  static constexpr int64_t kLeastRows = 2;
+
+  /// pieces: how many an exchange around an attention is cut into, along the other axis; fewer where there are few rows.
+  /// The attention then runs on each by itself.
+  Dsp(Communicator& group, Axis home, Form form = Form::attention, int pieces = 1)
+      : home_(group, home), form_(form), pieces_(pieces) {}
+  Tensor local(const Tensor& whole, Axis axis, int dim) const override;
   Tensor whole(const Tensor& local, Axis axis, int dim, const Extent& extent) const override {
     return home_.whole(local, axis, dim, extent);
   }
@@ -30,6 +38,11 @@ class Dsp final : public Layout {
  private:
   Home home_;
   Form form_;
+  int pieces_;
+  struct Range {
+    int64_t begin, count;
+  };
+  std::optional<Range> of_;  ///< the run of the home axis that is dealt out, where it is a piece
 };
 
 }  // namespace kinora::parallel

@@ -25,10 +25,10 @@ std::vector<int64_t> with_size(const Tensor& t, int64_t dim, int64_t size) {
   return sizes;
 }
 
-/// How many elements each rank's part has where dimension `dim` of `t` is dealt out.
-std::vector<int64_t> elements(const Tensor& t, int64_t dim, IntArrayRef counts) {
+/// How many elements each rank's part has where dimension `dim` is dealt out.
+std::vector<int64_t> elements(IntArrayRef sizes, int64_t dim, IntArrayRef counts) {
   int64_t others = 1;
-  for (int64_t d = 0; d < t.dim(); ++d) others *= d == dim ? 1 : t.size(d);
+  for (size_t d = 0; d < sizes.size(); ++d) others *= static_cast<int64_t>(d) == dim ? 1 : sizes[d];
   std::vector<int64_t> all;
   for (const int64_t n : counts) all.push_back(n * others);
   return all;
@@ -70,10 +70,30 @@ Tensor empty_in_order(const Tensor& t, IntArrayRef sizes, IntArrayRef order) {
   return t.new_empty(in_memory).permute(back);
 }
 
+Flight take_off(TensorList tensors, int64_t cut, int64_t join, IntArrayRef cut_counts, IntArrayRef join_counts,
+                Communicator& group, std::string_view name) {
+  std::vector<int64_t> to(cut_counts.size(), 0), from(to);
+  const int64_t own = cut_counts[static_cast<size_t>(group.rank())];
+  for (const Tensor& t : tensors) {
+    KINORA_ASSERT(t.size(cut) == comm::sum(cut_counts));
+    to = plus(std::move(to), elements(t.sizes(), cut, cut_counts));
+    from = plus(std::move(from), elements(with_size(t, cut, own), join, join_counts));
+  }
+  Flight flight{tensors[0].new_empty({comm::sum(to)}), tensors[0].new_empty({comm::sum(from)}), nullptr};
+  Wire outgoing(flight.sent);
+  int64_t begin = 0;
+  for (const int64_t n : cut_counts) {
+    for (const Tensor& t : tensors) outgoing.next(with_size(t, cut, n)).copy_(t.narrow(cut, begin, n));
+    begin += n;
+  }
+  flight.work = group.all_to_all(flight.got, flight.sent, from, to, name);
+  return flight;
+}
+
 // parallel_switch
 
 std::vector<Tensor> switch_meta(TensorList tensors, int64_t cut, int64_t join, IntArrayRef cut_counts,
-                                IntArrayRef join_counts, IntArrayRef order, int64_t group, std::string_view) {
+                                IntArrayRef join_counts, IntArrayRef order, int64_t group, std::string_view, int64_t) {
   std::vector<Tensor> out;
   const auto rank = static_cast<size_t>(rank_of(group));
   for (const Tensor& t : tensors) {
@@ -84,24 +104,17 @@ std::vector<Tensor> switch_meta(TensorList tensors, int64_t cut, int64_t join, I
   return out;
 }
 
+/// `flight`: the address of one that has taken off with the same arguments, or 0.
 std::vector<Tensor> switch_now(TensorList tensors, int64_t cut, int64_t join, IntArrayRef cut_counts,
-                               IntArrayRef join_counts, IntArrayRef order, int64_t group, std::string_view name) {
-  std::vector<Tensor> out = switch_meta(tensors, cut, join, cut_counts, join_counts, order, group, name);
-  std::vector<int64_t> to(cut_counts.size(), 0), from(to);
-  for (size_t i = 0; i < tensors.size(); ++i) {
-    KINORA_ASSERT(tensors[i].size(cut) == comm::sum(cut_counts));
-    to = plus(std::move(to), elements(tensors[i], cut, cut_counts));
-    from = plus(std::move(from), elements(out[i], join, join_counts));
-  }
-  const Tensor sent = tensors[0].new_empty({comm::sum(to)}), got = sent.new_empty({comm::sum(from)});
-  Wire outgoing(sent), incoming(got);
+                               IntArrayRef join_counts, IntArrayRef order, int64_t group, std::string_view name,
+                               int64_t flight) {
+  std::vector<Tensor> out = switch_meta(tensors, cut, join, cut_counts, join_counts, order, group, name, flight);
+  Flight now;
+  if (flight == 0) now = take_off(tensors, cut, join, cut_counts, join_counts, group_of(group), name);
+  const Flight& landing = flight == 0 ? now : *reinterpret_cast<const Flight*>(flight);  // NOLINT
+  landing.work->wait();
+  Wire incoming(landing.got);
   int64_t begin = 0;
-  for (const int64_t n : cut_counts) {
-    for (const Tensor& t : tensors) outgoing.next(with_size(t, cut, n)).copy_(t.narrow(cut, begin, n));
-    begin += n;
-  }
-  group_of(group).all_to_all(got, sent, from, to, name)->wait();
-  begin = 0;
   for (const int64_t n : join_counts) {
     for (const Tensor& t : out) t.narrow(join, begin, n).copy_(incoming.next(with_size(t, join, n)));
     begin += n;
@@ -117,7 +130,7 @@ Tensor gather_meta(const Tensor& part, int64_t dim, IntArrayRef counts, int64_t,
 
 Tensor gather_now(const Tensor& part, int64_t dim, IntArrayRef counts, int64_t group, std::string_view name) {
   Tensor out = gather_meta(part, dim, counts, group, name);
-  const std::vector<int64_t> each = elements(out, dim, counts);
+  const std::vector<int64_t> each = elements(out.sizes(), dim, counts);
   const Tensor mine = part.contiguous();
   const bool is_outermost = c10::multiply_integers(part.sizes().slice(0, static_cast<size_t>(dim))) == 1;
   if (is_outermost) {  // the wire's order is the result's
@@ -143,7 +156,7 @@ Tensor scatter_meta(const Tensor& partial, int64_t dim, IntArrayRef counts, int6
 
 Tensor scatter_now(const Tensor& partial, int64_t dim, IntArrayRef counts, int64_t group, std::string_view name) {
   Tensor out = scatter_meta(partial, dim, counts, group, name);
-  const std::vector<int64_t> each = elements(partial, dim, counts);
+  const std::vector<int64_t> each = elements(partial.sizes(), dim, counts);
   const Tensor sent = partial.new_empty({comm::sum(each)});
   Wire outgoing(sent);
   int64_t begin = 0;
@@ -168,15 +181,15 @@ Tensor sum_now(const Tensor& partial, int64_t group, std::string_view name) {
 }
 
 std::vector<Tensor> switch_with_grad(TensorList tensors, int64_t cut, int64_t join, IntArrayRef cut_counts,
-                                     IntArrayRef join_counts, IntArrayRef order, int64_t group, std::string_view name);
+                                     IntArrayRef join_counts, IntArrayRef order, int64_t group, std::string_view name,
+                                     int64_t flight);
 Tensor gather_with_grad(const Tensor& part, int64_t dim, IntArrayRef counts, int64_t group, std::string_view name);
 Tensor scatter_with_grad(const Tensor& partial, int64_t dim, IntArrayRef counts, int64_t group, std::string_view name);
 Tensor sum_with_grad(const Tensor& partial, int64_t group, std::string_view name);
 
 const ops::Operator<&switch_now, &switch_meta> switch_op(
     "kinora::parallel_switch(Tensor[] tensors, int cut, int join, int[] cut_counts, int[] join_counts, int[] order, "
-    "int group, str "
-    "name) -> Tensor[]",
+    "int group, str name, int flight) -> Tensor[]",
     &switch_now, &switch_now, &switch_with_grad);
 const ops::Operator<&gather_now, &gather_meta> gather_op(
     "kinora::parallel_gather(Tensor part, int dim, int[] counts, int group, str name) -> Tensor", &gather_now,
@@ -198,19 +211,19 @@ void save(AutogradContext* context, int64_t dim, IntArrayRef counts, int64_t gro
 struct SwitchFunction : torch::autograd::Function<SwitchFunction> {
   static variable_list forward(AutogradContext* context, TensorList tensors, int64_t cut, int64_t join,
                                IntArrayRef cut_counts, IntArrayRef join_counts, IntArrayRef order, int64_t group,
-                               std::string_view name) {
+                               std::string_view name, int64_t flight) {
     save(context, cut, cut_counts, group, name);
     context->saved_data["join"] = join;
     context->saved_data["join_counts"] = join_counts.vec();
     at::AutoDispatchBelowADInplaceOrView below;
-    return switch_op(tensors, cut, join, cut_counts, join_counts, order, group, name);
+    return switch_op(tensors, cut, join, cut_counts, join_counts, order, group, name, flight);
   }
   static variable_list backward(AutogradContext* context, const variable_list& grads) {
     auto& saved = context->saved_data;
     const std::vector<int64_t> counts = saved["counts"].toIntVector(), join_counts = saved["join_counts"].toIntVector();
     variable_list out = switch_op(grads, saved["join"].toInt(), saved["dim"].toInt(), join_counts, counts, {},
-                                  saved["group"].toInt(), saved["name"].toStringRef());
-    out.resize(out.size() + 7);  // nothing of the arguments that are no tensors
+                                  saved["group"].toInt(), saved["name"].toStringRef(), 0);
+    out.resize(out.size() + 8);  // nothing of the arguments that are no tensors
     return out;
   }
 };
@@ -245,8 +258,9 @@ struct SumFunction : torch::autograd::Function<SumFunction> {
 };
 
 std::vector<Tensor> switch_with_grad(TensorList tensors, int64_t cut, int64_t join, IntArrayRef cut_counts,
-                                     IntArrayRef join_counts, IntArrayRef order, int64_t group, std::string_view name) {
-  return SwitchFunction::apply(tensors, cut, join, cut_counts, join_counts, order, group, name);
+                                     IntArrayRef join_counts, IntArrayRef order, int64_t group, std::string_view name,
+                                     int64_t flight) {
+  return SwitchFunction::apply(tensors, cut, join, cut_counts, join_counts, order, group, name, flight);
 }
 
 Tensor gather_with_grad(const Tensor& part, int64_t dim, IntArrayRef counts, int64_t group, std::string_view name) {
@@ -274,10 +288,23 @@ std::vector<int64_t> memory_order(const Tensor& t) {
   return order;
 }
 
+Switching::Switching(std::vector<Tensor> tensors, Switch which, Communicator& group, const std::string& name)
+    : tensors_(std::move(tensors)), which_(std::move(which)), group_(&group), name_(name) {
+  if (group.size() == 1 || tensors_[0].is_meta()) return;
+  const at::NoGradGuard no_grad;  // gradients go through the operator that waits
+  flight_ = take_off(tensors_, which_.cut, which_.join, which_.cut_counts, which_.join_counts, group, name_);
+}
+
+std::vector<Tensor> Switching::wait() {
+  std::vector<Tensor> tensors = std::move(tensors_);
+  if (group_->size() == 1) return tensors;
+  const Flight flight = std::move(flight_);
+  return switch_op(tensors, which_.cut, which_.join, which_.cut_counts, which_.join_counts, which_.order,
+                   handle_of(*group_), name_, flight.work ? reinterpret_cast<int64_t>(&flight) : 0);  // NOLINT
+}
+
 std::vector<Tensor> switch_dims(TensorList tensors, const Switch& which, Communicator& group, const std::string& name) {
-  if (group.size() == 1) return tensors.vec();
-  return switch_op(tensors, which.cut, which.join, which.cut_counts, which.join_counts, which.order, handle_of(group),
-                   name);
+  return Switching(tensors.vec(), which, group, name).wait();
 }
 
 Tensor gather(const Tensor& part, int64_t dim, IntArrayRef counts, Communicator& group, const std::string& name) {

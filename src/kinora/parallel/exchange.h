@@ -10,6 +10,7 @@
 #include <ATen/ATen.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -20,6 +21,12 @@ namespace kinora::parallel {
 
 using at::Tensor;
 using comm::Communicator;
+
+/// An all_to_all under way.
+struct Flight {
+  Tensor sent, got;
+  std::unique_ptr<comm::Work> work;  ///< gone before the buffers
+};
 
 /// One dimension is cut while another, of which every rank has its part, becomes whole.
 struct Switch {
@@ -41,6 +48,20 @@ std::vector<int64_t> memory_order(const Tensor& t);
 /// in one all_to_all. Backward: the switch back.
 std::vector<Tensor> switch_dims(at::TensorList tensors, const Switch& which, Communicator& group,
                                 const std::string& name);
+
+/// A switch under way: `wait`, once, gives what switch_dims does. What is made of tensors without memory starts there.
+class Switching {
+ public:
+  Switching(std::vector<Tensor> tensors, Switch which, Communicator& group, const std::string& name);
+  std::vector<Tensor> wait();
+
+ private:
+  std::vector<Tensor> tensors_;
+  Switch which_;
+  Communicator* group_;
+  std::string name_;
+  Flight flight_;
+};
 
 /// This rank's part along `dim` -> the whole on every rank, contiguous; one all_gather. Backward: scatter_sum.
 Tensor gather(const Tensor& part, int64_t dim, at::IntArrayRef counts, Communicator& group, const std::string& name);

@@ -34,6 +34,7 @@ struct Arrangement {
   int ranks = 1;        ///< over which rows are cut
   int heads_ranks = 1;  ///< ulysses+ring: of these, how many exchange heads
   int branches = 1;     ///< 2: guidance branches apart, each on `ranks` ranks
+  int pieces = 1;       ///< dsp, ulysses: an exchange goes in this many, each under way while another is computed with
 };
 
 }  // namespace kinora::parallel

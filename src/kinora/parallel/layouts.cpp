@@ -53,10 +53,10 @@ int heads_group(const Arrangement& a) {
 std::unique_ptr<Layout> made(const Arrangement& a, const ModelFacts& facts, Communicator& sequence, Communicator& heads,
                              Communicator& ring) {
   if (a.ranks == 1) return std::make_unique<Layout>();
-  if (a.layout == "dsp") return std::make_unique<Dsp>(sequence, a.home, Dsp::Form::attention);
+  if (a.layout == "dsp") return std::make_unique<Dsp>(sequence, a.home, Dsp::Form::attention, a.pieces);
   if (a.layout == "dsp-stream") return std::make_unique<Dsp>(sequence, a.home, Dsp::Form::stream);
   if (a.layout == "megatron") return std::make_unique<Megatron>(sequence, a.home, facts.heads, facts.head_dim());
-  return std::make_unique<UlyssesRing>(sequence, heads, ring, a.home);
+  return std::make_unique<UlyssesRing>(sequence, heads, ring, a.home, a.pieces);
 }
 
 }  // namespace
@@ -87,6 +87,10 @@ void check_layout(const Arrangement& a, const ModelFacts& facts, const Extent& e
   if (a.layout == "ulysses+ring" && (a.heads_ranks < 1 || a.ranks % a.heads_ranks != 0)) {
     throw UsageError(concat("ulysses+ring: groups of ", a.heads_ranks, " out of ", a.ranks, " ranks"),
                      "their number must divide the ranks");
+  }
+  if (a.pieces < 1 || (a.pieces > 1 && a.layout != "dsp" && a.layout != "ulysses")) {
+    throw UsageError(concat(a.layout, " with exchanges in ", a.pieces, " pieces"),
+                     "dsp and ulysses exchange in one or more; a ring overlaps as it is");
   }
 }
 

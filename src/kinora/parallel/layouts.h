@@ -20,7 +20,8 @@ struct LayoutKind {
 std::span<const LayoutKind> layouts();
 
 /// Throws UsageError, naming what fits: for a layout that is not there or does not take this model, for more ranks than
-/// both frames and rows of a frame, for heads_ranks that do not divide the ranks.
+/// both frames and rows of a frame, for heads_ranks that do not divide the ranks, for pieces of another layout than dsp
+/// and ulysses.
 void check_layout(const Arrangement& arrangement, const ModelFacts& facts, const Extent& extent);
 
 /// A layout with the groups that it works in.

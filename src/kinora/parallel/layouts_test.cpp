@@ -31,7 +31,9 @@ std::vector<Arrangement> arrangements(const std::string& layout, int ranks) {
   std::vector<Arrangement> all;
   for (const Axis home : {Axis::frames, Axis::rows}) {
     Arrangement a{.layout = layout, .home = home, .ranks = ranks};
-    if (layout != "ulysses+ring") all.push_back(a);
+    const bool has_pieces = layout == "dsp" || layout == "ulysses";
+    for (; layout != "ulysses+ring" && a.pieces <= (has_pieces ? 3 : 1); ++a.pieces) all.push_back(a);
+    a.pieces = 1;
     for (a.heads_ranks = 1; layout == "ulysses+ring" && a.heads_ranks <= ranks; ++a.heads_ranks) {
       if (ranks % a.heads_ranks == 0) all.push_back(a);
     }
@@ -57,7 +59,8 @@ template <typename F>
 void on_each(const std::string& name, const ModelFacts& facts, const F& check) {
   for (const int n : kRanks) {
     for (const Arrangement& a : arrangements(name, n)) {
-      SCOPED_TRACE(concat(name, " over ", n, ", home ", static_cast<int>(a.home), ", of which heads ", a.heads_ranks));
+      SCOPED_TRACE(concat(name, " over ", n, ", home ", static_cast<int>(a.home), ", of which heads ", a.heads_ranks,
+                          ", pieces ", a.pieces));
       comm::run_ranks(n, [&](Communicator& world) { check(make_layout(a, facts, kExtent, world).layout()); });
     }
   }
@@ -208,6 +211,10 @@ TEST(Layouts, AreRefusedWithTheNamesOfThoseThatFit) {
             "ulysses+ring: groups of 4 out of 6 ranks | their number must divide the ranks");
   EXPECT_EQ(refusal({.layout = "ring", .ranks = 2, .branches = 3}, apart),
             "a layout over 3 branches of 2 ranks | take one or two branches of at least one rank");
+  EXPECT_EQ(
+      refusal({.layout = "dsp-stream", .ranks = 2, .pieces = 2}, apart),
+      "dsp-stream with exchanges in 2 pieces | dsp and ulysses exchange in one or more; a ring overlaps as it is");
+  EXPECT_NE(refusal({.layout = "dsp", .ranks = 2, .pieces = 0}, apart), "none");
   EXPECT_EQ(refusal({.layout = "none", .ranks = 1}, apart), "none");
   const auto world = comm::single();
   EXPECT_THROW(make_layout({.layout = "ring", .ranks = 2}, apart, kExtent, *world), UsageError);

@@ -1,6 +1,7 @@
 #include "kinora/parallel/plan.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 
 #include "kinora/base/error.h"
@@ -12,6 +13,8 @@
 
 namespace kinora::parallel {
 namespace {
+
+constexpr int kMostPieces = 64;
 
 /// Attentions that are computed and exchange, on the average of a run's calls.
 double computed_attentions(const Request& r, Axis home) {
@@ -45,10 +48,14 @@ Candidate weigh(const Request& r, const Arrangement& a) {
   return c;
 }
 
-std::string described(const Arrangement& a) {
+std::string described(const Arrangement& a, const Request& r) {
   std::string text = a.ranks == 1 ? "no sequence layout" : a.layout;
   if (a.layout == "ulysses+ring" && a.ranks > 1) text += concat(" ", a.heads_ranks, " x ", a.ranks / a.heads_ranks);
   if (a.ranks > 1) text += concat(" over ", a.ranks, " ranks, cut along ", a.home == Axis::frames ? "frames" : "rows");
+  if (a.pieces > 1) {
+    const int64_t pieces = pieces_of_switch(a, r.facts, r.call.extent);
+    text += pieces > 1 ? concat(", exchanged in ", pieces, " pieces") : ", exchanged whole, being too short for pieces";
+  }
   if (a.branches > 1) text = concat("guidance branches apart, each with ", text);
   return text;
 }
@@ -70,7 +77,7 @@ void add_layouts(std::vector<Candidate>& all, const Request& r, int branches) {
   if (ranks == 1) return add_if_taken(all, r, {.ranks = 1, .branches = branches});
   for (const LayoutKind& kind : layouts()) {
     for (const Axis home : {Axis::frames, Axis::rows}) {
-      Arrangement a{.layout = kind.name, .home = home, .ranks = ranks, .branches = branches};
+      Arrangement a{.layout = kind.name, .home = home, .ranks = ranks, .branches = branches, .pieces = r.pieces};
       if (a.layout != "ulysses+ring") {
         add_if_taken(all, r, a);
         continue;
@@ -78,6 +85,14 @@ void add_layouts(std::vector<Candidate>& all, const Request& r, int branches) {
       for (a.heads_ranks = 2; a.heads_ranks < ranks; ++a.heads_ranks) add_if_taken(all, r, a);
     }
   }
+}
+
+/// Of "dsp/2" the 2; what no name ends with is refused with the names.
+int pieces_of(std::string_view name) {
+  const size_t slash = name.find('/');
+  int pieces = 1;
+  if (slash != std::string_view::npos) std::from_chars(name.data() + slash + 1, name.data() + name.size(), pieces);
+  return std::clamp(pieces, 1, kMostPieces);
 }
 
 [[noreturn]] void refuse(const Request& r, std::string_view wanted, const std::vector<Candidate>& all) {
@@ -112,17 +127,19 @@ std::vector<Candidate> layout_candidates(const Request& r) {
 }
 
 std::string name_of(const Arrangement& a) {
-  const std::string layout = a.ranks > 1 ? a.layout : "";
+  const std::string layout = a.ranks == 1 ? "" : a.pieces > 1 ? concat(a.layout, "/", a.pieces) : a.layout;
   return a.branches == 1 ? layout : layout.empty() ? "guidance" : "guidance+" + layout;
 }
 
-Choice choose_layout(const Request& r, std::string_view wanted) {
+Choice choose_layout(const Request& request, std::string_view wanted) {
+  Request r = request;
+  r.pieces = pieces_of(wanted);
   const std::vector<Candidate> all = layout_candidates(r);
   const auto found = std::find_if(
       all.begin(), all.end(), [&](const Candidate& c) { return wanted == "auto" || name_of(c.arrangement) == wanted; });
   if (found == all.end()) refuse(r, wanted, all);
   const Candidate& best = *found;
-  std::string reason = described(best.arrangement);
+  std::string reason = described(best.arrangement, r);
   if (r.ranks == 1) return {best, "one rank has all rows"};
   const auto& a = best.arrangement;
   reason += concat(": each rank sends at most ", megabytes(best.bytes), " a model call");
@@ -136,7 +153,7 @@ Choice choose_layout(const Request& r, std::string_view wanted) {
     return c.arrangement.layout != a.layout && !(a.layout == "dsp" && c.arrangement.layout == "dsp-stream");
   });
   if (next != all.end()) {
-    reason += concat("; next would be ", described(next->arrangement), " with ", megabytes(next->bytes));
+    reason += concat("; next would be ", described(next->arrangement, r), " with ", megabytes(next->bytes));
   }
   return {best, reason};
 }

@@ -26,6 +26,7 @@ struct Request {
   CallShape call;  ///< with all guidance branches in the batch
   int ranks = 1;
   int branches = 1;  ///< of guidance in the batch: 2 may be computed apart
+  int pieces = 1;    ///< of each exchange; of layouts that have none, 1 alone is weighed
   Link link;
   double seconds_of_one = 0;  ///< a model call on one rank
   Computed computed;
@@ -46,7 +47,7 @@ struct Choice {
   std::string reason;  ///< one sentence
 };
 
-/// "dsp", "guidance", "guidance+ring": how people name what ranks do.
+/// "dsp", "guidance", "guidance+ring", "dsp/2" where exchanges go in two pieces: how people name what ranks do.
 std::string name_of(const Arrangement& arrangement);
 
 /// The fastest, or the fastest of those with the name `wanted`. Throws UsageError, naming what fits: for a name that no

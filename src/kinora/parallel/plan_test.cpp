@@ -121,6 +121,25 @@ TEST(Plan, ExplainsItselfInASentence) {
       "rows of a frame; next would be ulysses over 8 ranks, cut along rows with 1350.2 MB");
 }
 
+TEST(Plan, ExchangesInPiecesWhereItIsAskedTo) {
+  const Choice whole = choose_layout(open_sora(2), "dsp"), two = choose_layout(open_sora(2), "dsp/2");
+  EXPECT_EQ(name_of(two.best.arrangement), "dsp/2");
+  EXPECT_EQ(two.best.bytes, whole.best.bytes);
+  EXPECT_EQ(two.best.exchanges, 2 * whole.best.exchanges - 1) << "the last gather is whole";
+  EXPECT_NE(two.reason.find("exchanged in 2 pieces"), std::string::npos) << two.reason;
+  EXPECT_EQ(choose_layout(cogvideox(8), "ulysses/3").best.arrangement.pieces, 3);
+  for (const char* name : {"ring/2", "dsp/", "dsp/2x", "dsp/0", "dsp/1", "auto/2", "dsp-stream/2", "/2"})
+    EXPECT_THROW(choose_layout(open_sora(8), name), UsageError) << name;
+}
+
+/// Of 15 frames over 8 ranks, some get one: no piece could give each of them two.
+TEST(Plan, SaysWhereAnExchangeIsTooShortForPieces) {
+  const Choice whole = choose_layout(open_sora(8), "dsp"), asked = choose_layout(open_sora(8), "dsp/2");
+  ASSERT_EQ(asked.best.arrangement.home, Axis::rows);
+  EXPECT_EQ(asked.best.exchanges, whole.best.exchanges);
+  EXPECT_NE(asked.reason.find("exchanged whole"), std::string::npos) << asked.reason;
+}
+
 TEST(Plan, RefusesMoreRanksThanRowsAndLinksWithoutASpeed) {
   EXPECT_THROW(choose_layout(open_sora(1591)), UsageError);
   Request r = open_sora(8);
