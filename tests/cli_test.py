@@ -162,6 +162,17 @@ class CommandLine(ProgramCase):
         self.assertEqual(style["denoise"] - plain["denoise"], 4 * (2 * 32 + 96 * 2))
         self.assertEqual(style["text"], plain["text"])
 
+    def test_matrices_can_be_bytes(self):
+        plain, bytes_ = (self.make("a red ball", "--seed", "1", "--output", name + "/", "--quantize", name)[0] for name in ("none", "int8"))
+        self.assertEqual((plain["quantize"], bytes_["quantize"]), ("none", "int8"))
+        done = self.run_it("eval", "none", "int8", "--json")
+        self.assertGreater(json.loads(done.stdout)["psnr"], 20, done.stderr)
+        rows = [json.loads(self.run_it("plan", "--model", self.model, "--quantize", name, "--json").stdout) for name in ("none", "fp8")]
+        self.assertLess(rows[1]["stages"][1]["weights_bytes"], rows[0]["stages"][1]["weights_bytes"])
+        kept = ["int8", "none"]
+        self.refused(2, "generate", "a red ball", "--model", self.model, "--quantize", "int4", says="int8 and fp8", leaves=kept)
+        self.refused(2, "generate", "a red ball", "--model", self.model, "--quantize", "int8", "--offload", "stream:0", says="streamed", leaves=kept)
+
     def test_adapters_that_do_not_fit_are_refused_before_work(self):
         self.write_adapter("a.safetensors")
         self.write_adapter("b.safetensors", "spatial_blocks.9.attn.qkv")

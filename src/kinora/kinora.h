@@ -53,6 +53,9 @@ struct Model {
   /// Weights that do not fit into memory: "auto" (streamed from their files, block by block), "none" (refused), or
   /// "stream:N" (always, with N blocks in memory).
   std::string offload = "auto";
+  /// Matrices of the text encoder and the transformer as bytes with a scale for each row: "int8", "fp8", or "none".
+  /// These are not streamed.
+  std::string quantize = "none";
   std::vector<Adapter> adapters{};  ///< added to what the layers give; the model's files stay as they are
 };
 

@@ -214,6 +214,17 @@ TEST_F(Face, AdaptersReachTheEngine) {
   EXPECT_THROW(clip({{model_->folder / "none"}}), UsageError);
 }
 
+TEST_F(Face, MatricesCanBeBytes) {
+  const auto of = [&](const char* quantize) {
+    Model bytes = model();
+    bytes.quantize = quantize;
+    return Pipeline::load(bytes);
+  };
+  EXPECT_NE(of("int8").generate(request()).at(0).latents.values, of("none").generate(request()).at(0).latents.values);
+  EXPECT_LT(of("fp8").plan(request()).peak_bytes, of("none").plan(request()).peak_bytes);
+  EXPECT_THROW(of("int4"), UsageError);
+}
+
 TEST_F(Face, ModelsThatAreNotThereAreRefused) {
   EXPECT_THROW(Pipeline::load({.folder = model_->folder / "none"}), UsageError);
   EXPECT_THROW(Pipeline::load({.folder = model_->folder, .device = "gpu"}), UsageError);

@@ -93,6 +93,7 @@ Json make(video::Pipeline& pipeline, const Piece& piece, bool writes, bool shows
           {"width", width},
           {"steps", piece.plan.steps},
           {"cache", piece.plan.cache},
+          {"quantize", piece.plan.quantize},
           {"lora", piece.plan.adapters},
           {"seconds", std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count()}};
 }
@@ -179,7 +180,7 @@ void add_batch(CLI::App& app, Action& action) {
       "\"num_frames\": 25}");
   c->add_option("requests", o->file, "file with a JSON object on each line (docs/generate.md)")->required();
   add_model_options(*c, o->model);
-  add_adapters(*c, o->model);
+  add_weight_options(*c, o->model);
   c->add_option("--memory", o->memory, "most memory of each process, such as 8GB (default: what is free)");
   c->add_option("--ranks", o->ranks, "processes of this host")->check(CLI::Range(1, 4096));
   c->add_option("--groups", o->groups,

@@ -263,7 +263,7 @@ int measured(const Options& o, decoder::DecoderConfig config, Context& context) 
   const double elements = static_cast<double>(plan.streamed_bytes) / static_cast<double>(c10::elementSize(dtype));
   split("split", rows, of_cpu / elements);
   if (o.has_bytes) {
-    QuantisedStore bytes(to_byte_params(params, resident));
+    QuantisedStore bytes(to_byte_params(params, tensors));
     ThrottledStore slow(bytes, link);
     StreamedWeights streamed(params, plan, slow);
     Layers half = l;

@@ -230,6 +230,7 @@ int generate(GenerateOptions& o, Context& context) {
                 {"steps", plan.steps},
                 {"guidance_scale", plan.guidance_scale},
                 {"dtype", c10::toString(pipeline.dtype())},
+                {"quantize", plan.quantize},
                 {"lora", plan.adapters},
                 {"seconds", seconds},
                 {"in_pieces", plan.pieces.budget > 0},

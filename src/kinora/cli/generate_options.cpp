@@ -94,7 +94,7 @@ void add_generate_options(CLI::App& command, GenerateOptions& o) {
   command.add_option("--prompts", o.prompts_file, "file with a prompt on each line; # begins a comment");
   command.add_option("--negative-prompt", request.negative_prompt, "what the clip should not show");
   add_model_options(command, o.model);
-  add_adapters(command, o.model);
+  add_weight_options(command, o.model);
   command.add_option("--seed", o.seed, "random seed; clip i takes seed + i (-1: drawn, as without it)");
   command.add_option("--fps", request.fps, "frames a second");
   command.add_option("--aes", o.aesthetic, "aesthetic score that Open-Sora appends (default 6.5)");

@@ -27,7 +27,12 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
       ->capture_default_str();
 }
 
-void add_adapters(CLI::App& command, ModelOptions& options) {
+void add_weight_options(CLI::App& command, ModelOptions& options) {
+  command
+      .add_option("--quantize", options.quantize,
+                  "matrices of the text encoder and the transformer as bytes with a scale for each row: int8, fp8, or "
+                  "none (half the memory of bfloat16, at a small loss)")
+      ->capture_default_str();
   command
       .add_option("--lora", options.adapters,
                   "FILE or FILE:STRENGTH: an adapter for the transformer and the text encoder, a safetensors file or a "
@@ -61,6 +66,7 @@ video::PipelineOptions pipeline_options(const ModelOptions& options, Ledger* led
   out.dtype = parse_dtype(options.dtype, out.device);
   out.ledger = ledger;
   out.offload = video::parse_offload(options.offload);
+  out.quantize = video::parse_quantize(options.quantize);
   for (const std::string& adapter : options.adapters) out.adapters.push_back(video::parse_adapter(adapter));
   out.paths = {options.model, options.transformer, options.vae, options.text_encoder, options.tokenizer};
   if (options.model.empty() && options.transformer.empty()) out.paths.model = builtin_model();

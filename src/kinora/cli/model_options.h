@@ -12,16 +12,17 @@ namespace kinora::cli {
 
 struct ModelOptions {
   std::string model, transformer, vae, text_encoder, tokenizer, dtype = "auto", device = "cpu", offload = "auto";
+  std::string quantize = "none";
   std::vector<std::string> adapters;  ///< each FILE or FILE:STRENGTH
 };
 
 /// --model, --transformer, --vae, --text-encoder, --tokenizer, --dtype, --device, --offload.
 void add_model_options(CLI::App& command, ModelOptions& options);
 
-/// --lora, of commands whose clips say what made them.
-void add_adapters(CLI::App& command, ModelOptions& options);
+/// --quantize and --lora, of commands whose clips say what made them.
+void add_weight_options(CLI::App& command, ModelOptions& options);
 
-/// Throws UsageError for an unknown dtype, device, offload or adapter, and when no model is named and the
+/// Throws UsageError for an unknown dtype, device, offload, format of weights or adapter, and when no model is named and the
 /// built-in one is nowhere; ResourceError for a device that is not there.
 video::PipelineOptions pipeline_options(const ModelOptions& options, Ledger* ledger);
 

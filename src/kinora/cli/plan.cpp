@@ -142,6 +142,7 @@ void print_as_json(const video::Pipeline& pipeline, const Options& o, const Fore
               {"parallel", f.plan.spread.ranks() > 1 ? Json(f.plan.spread.reason) : Json()},
               {"sent_bytes_per_call", f.plan.spread.bytes},
               {"cache", f.plan.cache},
+              {"quantize", f.plan.quantize},
               {"lora", f.plan.adapters},
               {"expected",
                f.plan.expected ? Json{{"speed", f.plan.expected->speed}, {"psnr", f.plan.expected->psnr}} : Json()},
@@ -164,7 +165,7 @@ void print_as_text(const video::Pipeline& pipeline, const Options& o, const Fore
   const auto line = [](const char* what) -> std::ostream& { return std::cout << std::left << std::setw(9) << what; };
   const size_t clips = f.plan.prompts.size();
   line("model") << printable(pipeline.folder().name, 200) << ", " << c10::toString(pipeline.dtype()) << " on "
-                << o.model.device << "\n";
+                << o.model.device << (f.plan.quantize == "none" ? "" : ", matrices as " + f.plan.quantize) << "\n";
   line("clip") << f.plan.total_frames() << (f.plan.total_frames() == 1 ? " frame of " : " frames of ") << f.height
                << "x" << f.width << ", " << f.plan.fps << " a second";
   if (f.plan.passes() > 1) std::cout << "; " << f.plan.passes() << " passes of " << f.plan.num_frames;
@@ -231,7 +232,7 @@ void add_plan(CLI::App& app, Action& action) {
   c->footer("Example: kinora plan --model FOLDER --resolution 480p --aspect-ratio 9:16 --frames 4s");
   add_request_options(*c, o->request);
   add_model_options(*c, o->model);
-  add_adapters(*c, o->model);
+  add_weight_options(*c, o->model);
   c->add_flag("--json", o->json, "print one JSON object");
   c->callback([o, &action] { action = [o](Context& context) { return plan(*o, context); }; });
 }

@@ -118,9 +118,9 @@ TEST(Lora, AdaptersAddUpAndWeightsThatAreReadAreMerged) {
 
 TEST(Lora, OverQuantisedAndStreamedBases) {
   const Adapted t;
-  ResidentWeights base(t.values);
   const Lora lora = t.read(t.save("", ".lora_A.weight", ".lora_B.weight"));
-  const ByteParams bytes = to_byte_params(t.model.params(), base);
+  TensorStore values(t.values);
+  const ByteParams bytes = to_byte_params(t.model.params(), values);
   QuantisedWeights quantised(bytes);
   // The same adapter over the same rounded weights, merged.
   std::vector<Tensor> rounded;

@@ -14,7 +14,8 @@ using ops::ByteFormat, ops::ByteRows;
 /// Which parameters become bytes.
 using ByteChoice = std::function<bool(const Param&)>;
 /// Matrices named "....weight" that are no table of embeddings (no part of the name ends in "embed_tokens",
-/// "embed_positions", "shared" or "position_embedding"): tables are read by row, not multiplied.
+/// "embed_positions", "shared", "position_embedding" or "relative_attention_bias"): tables are read by row, not
+/// multiplied.
 bool is_product_weight(const Param& param);
 
 /// The values of a model, matrices as bytes where chosen.
@@ -25,10 +26,16 @@ struct ByteParams {
 
   int64_t num_bytes() const;
 };
-/// Takes each value from `source` and lets it go before the next: with a mapped file as the source only the result stays
-/// in memory.
-ByteParams to_byte_params(const Params& params, WeightSource& source, ByteFormat format = ByteFormat::int8,
-                          const ByteChoice& choice = is_product_weight);
+struct ByteOptions {
+  ByteFormat format = ByteFormat::int8;
+  ByteChoice choice = is_product_weight;
+  at::Device device = at::kCPU;  ///< where they lie
+};
+/// A matrix is taken from the store some rows at a time: with files as the store, little more than the result is in
+/// memory. Throws what the store does.
+ByteParams to_byte_params(const Params& params, WeightStore& store, const ByteOptions& options = {});
+/// The same without memory, to plan by.
+ByteParams shape_of_byte_params(const Params& params, at::ScalarType dtype, ByteFormat format);
 
 /// Multiplies with bytes where there are; `get` makes the whole parameter floating.
 class QuantisedWeights final : public WeightSource {

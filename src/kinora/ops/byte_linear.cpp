@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "kinora/base/error.h"
+#include "kinora/base/utf8.h"
 #include "kinora/ops/int8_rows.h"
 #include "kinora/ops/register.h"
 
@@ -89,8 +90,10 @@ void check_matrix(const Tensor& weight) {
 ByteFormat byte_format_of(std::string_view name) {
   if (name == "int8") return ByteFormat::int8;
   if (name == "fp8") return ByteFormat::fp8;
-  throw UsageError(concat("there is no format \"", name, "\" of weights"), "int8 and fp8 are known");
+  throw UsageError(concat("there is no format \"", printable(name, 40), "\" of weights"), "int8 and fp8 are known");
 }
+
+const char* name_of(ByteFormat format) { return format == ByteFormat::fp8 ? "fp8" : "int8"; }
 
 ByteRows to_byte_rows(const Tensor& weight, ByteFormat format) {
   check_matrix(weight);

@@ -18,6 +18,7 @@ enum class ByteFormat : uint8_t { int8, fp8 };
 
 /// "int8" or "fp8". Throws UsageError that names both for another word.
 ByteFormat byte_format_of(std::string_view name);
+const char* name_of(ByteFormat format);
 
 /// A weight [out, in]; a value stands for value * scale.
 struct ByteRows {

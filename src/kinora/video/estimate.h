@@ -12,6 +12,7 @@
 
 #include "kinora/models/open_sora/config.h"
 #include "kinora/models/open_sora/video_vae.h"
+#include "kinora/offload/quantised.h"
 #include "kinora/text/t5.h"
 #include "kinora/video/request.h"
 
@@ -31,7 +32,8 @@ struct ModelSizes {
   uint64_t transformer_bytes = 0, vae_bytes = 0, text_bytes = 0;  ///< weights in the run's dtype
   uint64_t element_bytes = 4;                                     ///< of the run's dtype
   at::Device device = at::kCPU;
-  std::optional<StreamedSizes> streamed = {};  ///< none: all weights stay
+  std::optional<StreamedSizes> streamed = {};        ///< none: all weights stay
+  std::optional<offload::ByteFormat> quantize = {};  ///< of the transformer's matrices
   /// Of the transformer's adapters, which are part of its bytes: by the name of a weight the largest rank.
   std::map<std::string, int64_t> adapter_ranks = {};
 

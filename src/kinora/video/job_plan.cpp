@@ -54,6 +54,7 @@ void add_ways(const Plan& plan, Json& out) {
   if (plan.condition_edit > 0) out["condition_edit"] = plan.condition_edit;
   if (plan.cache != "none") out["cache"] = plan.cache;
   if (plan.cache_memory > 0) out["cache_memory"] = plan.cache_memory;
+  if (plan.quantize != "none") out["quantize"] = plan.quantize;
   if (!plan.adapters.empty()) out["lora"] = plan.adapters;
 }
 
@@ -171,6 +172,7 @@ Plan Pipeline::plan(const Job& job, uint64_t memory) const {
   plan.head = span_in(s, "head"), plan.tail = span_in(s, "tail");
   plan.condition_edit = s.number_or("condition_edit", 0);
   plan.cache = s.string_or("cache", "none");
+  plan.quantize = s.string_or("quantize", "none");
   if (const Json* adapters = s.find("lora")) plan.adapters = *adapters;
   plan.cache_memory = static_cast<uint64_t>(s.int_or("cache_memory", 0, 0, std::numeric_limits<int64_t>::max()));
   const bool fits = plan.texts.size() == plan.prompts.size() && !plan.prompts.empty() &&

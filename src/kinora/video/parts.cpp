@@ -57,10 +57,14 @@ WeightSource& Part::loaded(const std::optional<uint64_t>& budget) {
         offload::plan_stream(*params, c10::elementSize(options.dtype), *budget - std::min(*budget, adapter_bytes()));
     auto files = std::make_unique<offload::FileStore>(*params, checkpoint, offload::FileStoreOptions{.load = options});
     streamed = std::make_unique<StreamedPart>(*params, std::move(files), plan, options.device);
+  } else if (!is_loaded() && quantize) {
+    offload::FileStore files(*params, checkpoint, {.load = options});
+    whole = std::make_unique<offload::QuantisedWeights>(
+        to_byte_params(*params, files, {.format = *quantize, .device = options.device}));
   } else if (!is_loaded()) {
-    weights = load_weights(*params, checkpoint, options);
+    whole = std::make_unique<ResidentWeights>(load_weights(*params, checkpoint, options));
   }
-  WeightSource& base = streamed ? static_cast<WeightSource&>(streamed->weights) : *weights;
+  WeightSource& base = streamed ? streamed->weights : *whole;
   if (adapters.empty()) return base;
   if (!adapted) {
     std::vector<offload::Lora> loras;
@@ -72,7 +76,7 @@ WeightSource& Part::loaded(const std::optional<uint64_t>& budget) {
 
 void Part::let_go() {
   adapted.reset();
-  weights.reset();
+  whole.reset();
   streamed.reset();
 }
 
@@ -110,16 +114,27 @@ Parts::Parts(const PipelineOptions& options, ModelFolder found)
       vae_part(vae.params(), folder.vae, load_options(options, {})) {
   check_parts_fit();
   calibration_ = read_calibration(folder.transformer / cache::kCalibrationFile);
-  sizes = {
-      .transformer = transformer.config(),
-      .vae = vae.config(),
-      .text_encoder = encoder.config(),
-      .transformer_bytes = bytes_of(transformer.params(), dtype),
-      .vae_bytes = bytes_of(vae.params(), dtype),
-      .text_bytes = bytes_of(encoder.params(), dtype),
-      .element_bytes = static_cast<uint64_t>(c10::elementSize(dtype)),
-      .device = device,
-      .streamed = streamed_sizes(options.offload, encoder.params(), transformer.params(), c10::elementSize(dtype))};
+  if (options.quantize && options.offload.resident_blocks) {
+    throw UsageError("weights that become bytes are not streamed: every call would make them anew from the files",
+                     "leave out --quantize, or take --offload auto");
+  }
+  text_part.quantize = transformer_part.quantize = options.quantize;
+  const auto own_bytes = [&](const Params& params) {
+    if (!options.quantize) return bytes_of(params, dtype);
+    return static_cast<uint64_t>(offload::shape_of_byte_params(params, dtype, *options.quantize).num_bytes());
+  };
+  sizes = {.transformer = transformer.config(),
+           .vae = vae.config(),
+           .text_encoder = encoder.config(),
+           .transformer_bytes = own_bytes(transformer.params()),
+           .vae_bytes = bytes_of(vae.params(), dtype),
+           .text_bytes = own_bytes(encoder.params()),
+           .element_bytes = static_cast<uint64_t>(c10::elementSize(dtype)),
+           .device = device,
+           .streamed = options.quantize ? std::nullopt
+                                        : streamed_sizes(options.offload, encoder.params(), transformer.params(),
+                                                         c10::elementSize(dtype)),
+           .quantize = options.quantize};
   for (const Adapter& adapter : options.adapters) add(adapter);
 }
 

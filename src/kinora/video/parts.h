@@ -38,10 +38,10 @@ struct PartAdapter {
 struct Part {
   /// Throws as check_weights.
   Part(const Params& parameters, const std::filesystem::path& folder, const kinora::LoadOptions& load_options);
-  /// All of them or, within `budget` bytes, some that stay while the others are streamed from their files; adapters stay
-  /// with either. What is there already stays as it is.
+  /// All of them, as bytes where `quantize` says so, or, within `budget` bytes, some that stay while the others are
+  /// streamed from their files; adapters stay with either. What is there already stays as it is.
   WeightSource& loaded(const std::optional<uint64_t>& budget);
-  bool is_loaded() const { return weights || streamed; }
+  bool is_loaded() const { return whole || streamed; }
   void let_go();
   /// CRC-32 over some bytes of every tensor: tells one training from another without reading it all.
   uint32_t fingerprint() const;
@@ -50,7 +50,8 @@ struct Part {
   const Params* params;
   Checkpoint checkpoint;
   kinora::LoadOptions options;
-  std::optional<ResidentWeights> weights;
+  std::optional<offload::ByteFormat> quantize;
+  std::unique_ptr<WeightSource> whole;
   std::unique_ptr<StreamedPart> streamed;  ///< or these
   std::vector<PartAdapter> adapters;
   std::optional<offload::LoraWeights> adapted;  ///< around either

@@ -14,10 +14,14 @@ namespace kinora::video {
 namespace {
 
 /// Parameters without memory.
-ResidentWeights shapes_of(const Params& params, at::ScalarType dtype) {
+std::unique_ptr<WeightSource> shapes_of(const Params& params, const ModelSizes& sizes) {
+  if (sizes.quantize) {
+    return std::make_unique<offload::QuantisedWeights>(
+        offload::shape_of_byte_params(params, sizes.dtype(), *sizes.quantize));
+  }
   std::vector<Tensor> shapes;
-  for (const Param& p : params) shapes.push_back(at::empty(p.shape, at::TensorOptions(at::kMeta).dtype(dtype)));
-  return ResidentWeights(std::move(shapes));
+  for (const Param& p : params) shapes.push_back(at::empty(p.shape, at::TensorOptions(at::kMeta).dtype(sizes.dtype())));
+  return std::make_unique<ResidentWeights>(std::move(shapes));
 }
 
 /// "spatial_blocks.13.attn.qkv.weight" by its name in the first block.
@@ -96,8 +100,8 @@ BlockPieces::BlockPieces(const ModelSizes& sizes, const Plan& plan, const Policy
   repeats_ = static_cast<double>(pair.depth), pair.depth = 1;
   const models::STDiT3 model(pair);
   const at::ScalarType dtype = sizes.dtype();
-  ResidentWeights plain = shapes_of(model.params(), dtype);
-  offload::LoraWeights weights(plain, {shape_of_adapters(sizes, model.params())});
+  const auto plain = shapes_of(model.params(), sizes);
+  offload::LoraWeights weights(*plain, {shape_of_adapters(sizes, model.params())});
   const LatentSize z = latent_size(sizes.vae, plan);
   const auto patches = [&](int64_t size, size_t dim) {
     return (size + pair.patch_size[dim] - 1) / pair.patch_size[dim];

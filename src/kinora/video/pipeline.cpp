@@ -87,8 +87,8 @@ Spread spread_of(const Plan& plan, const Parts& parts, const std::string& name, 
     request.decides_by_values = cache->looks_at_data();
   }
   Spread spread = choose_spread(request, model);
-  if (spread.arrangement.layout == "megatron" && !parts.sizes.adapter_ranks.empty()) {
-    throw UsageError("megatron cuts the transformer's weights into heads, and adapters are not cut",
+  if (spread.arrangement.layout == "megatron" && (parts.sizes.quantize || !parts.sizes.adapter_ranks.empty())) {
+    throw UsageError("megatron cuts the transformer's weights into heads, and neither bytes nor adapters are cut",
                      "take --parallel dsp, ulysses or ring");
   }
   return spread;
@@ -185,6 +185,7 @@ Plan Pipeline::plan(const Request& request) const {
   const Room room = room_of(*parts_, request.memory);
   Plan plan = make_plan(request, parts_->folder.defaults, parts_->vae.downscale());
   plan.adapters = parts_->adapters;
+  if (parts_->sizes.quantize) plan.quantize = ops::name_of(*parts_->sizes.quantize);
   const auto [height, width] = frame_size(plan);
   choose_ends(plan, parts_->vae);
   check_shapes(plan, height, width);
@@ -197,8 +198,8 @@ Plan Pipeline::plan(const Request& request) const {
   if (cache::is_auto(plan.cache)) {
     plan.expected = cache::choose(plan.cache, cache_context(plan, *parts_));
     plan.cache = plan.expected->cache;
-    if (!plan.adapters.empty())
-      log_warn("the cache is chosen by a calibration of the model without adapters: speed and quality may differ");
+    if (!plan.adapters.empty() || parts_->sizes.quantize)
+      log_warn("the cache is chosen by a calibration of the model's files alone: speed and quality may differ");
   }
   const auto cache = make_cache(plan, *parts_);
   if (cache) {

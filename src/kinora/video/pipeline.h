@@ -31,8 +31,10 @@ struct PipelineOptions {
   ModelPaths paths;
   std::optional<at::ScalarType> dtype;  ///< none: preferred_dtype(device)
   at::Device device = at::kCPU;
-  Ledger* ledger = nullptr;            ///< counts mapped weights
-  Offload offload = {};                ///< what becomes of weights that do not fit
+  Ledger* ledger = nullptr;  ///< counts mapped weights
+  Offload offload = {};      ///< what becomes of weights that do not fit
+  /// Matrices of the text encoder and the transformer as bytes, made when weights are read. These are not streamed.
+  std::optional<offload::ByteFormat> quantize = {};
   std::vector<Adapter> adapters = {};  ///< added to the transformer and the text encoder, each where it names modules
   /// The ranks that make requests together, or null for one process; outlives the pipeline. Each of them calls plan() and
   /// generate() with the same request. Frames come on the first rank alone, whose hooks are called; the others need none.

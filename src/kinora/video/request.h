@@ -115,6 +115,7 @@ struct Plan {
   std::string chunk = "auto";
   Pieces pieces;                               ///< set by Pipeline::plan
   WeightBudgets weights;                       ///< set by Pipeline::plan
+  std::string quantize = "none";               ///< of the model; set by Pipeline::plan
   Json adapters = Json::array();               ///< of the model: name, strength, crc32; set by Pipeline::plan
   std::shared_ptr<const Scheduler> scheduler;  ///< made by Pipeline::plan
 

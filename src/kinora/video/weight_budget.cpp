@@ -35,6 +35,11 @@ Offload parse_offload(const std::string& text) {
                    "choose auto, none, or stream:N with N blocks that stay in memory");
 }
 
+std::optional<offload::ByteFormat> parse_quantize(const std::string& text) {
+  if (text == "none") return std::nullopt;
+  return ops::byte_format_of(text);
+}
+
 std::optional<StreamedSizes> streamed_sizes(const Offload& offload, const Params& text_encoder,
                                             const Params& transformer, size_t element_bytes) {
   if (!offload.streams) return std::nullopt;

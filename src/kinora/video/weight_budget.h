@@ -6,6 +6,7 @@
 #include <string>
 
 #include "kinora/nn/module.h"
+#include "kinora/offload/quantised.h"
 #include "kinora/video/estimate.h"
 
 namespace kinora::video {
@@ -18,6 +19,10 @@ struct Offload {
 };
 /// Throws UsageError for another text.
 Offload parse_offload(const std::string& text);
+
+/// --quantize: "int8" or "fp8", matrices of the text encoder and the transformer as bytes (offload/quantised.h); "none".
+/// Throws UsageError for another text.
+std::optional<offload::ByteFormat> parse_quantize(const std::string& text);
 
 /// What stays of both parts, whose elements take `element_bytes`; nothing where `offload` is none. Throws UsageError for
 /// more blocks than the transformer has.
