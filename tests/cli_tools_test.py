@@ -6,22 +6,17 @@ Works with the model in assets/shapes; nothing but Python's own library and ffmp
 import json
 import math
 import shutil
-import struct
 import subprocess
 import time
 import unittest
-from pathlib import Path
 
+from safetensors_file import write_safetensors
 from tools_case import CASES, MODEL, PROGRAM, ToolsCase
 
 
-def write_safetensors(path, names, metadata=None):
-    """Float32 tensors [3] of zeros."""
-    entries = {name: {"dtype": "F32", "shape": [3], "data_offsets": [12 * i, 12 * i + 12]} for i, name in enumerate(names)}
-    if metadata:
-        entries["__metadata__"] = metadata
-    text = json.dumps(entries).encode()
-    Path(path).write_bytes(struct.pack("<Q", len(text)) + text + bytes(12 * len(names)))
+def write_zeros(path, names, metadata=None):
+    """Tensors [3]."""
+    write_safetensors(path, {name: ([3], bytes(12)) for name in names}, metadata)
 
 
 class Tools(ToolsCase):
@@ -172,7 +167,7 @@ class Tools(ToolsCase):
 
     def test_inspect_of_a_model_that_is_not_known(self):
         (self.work / "transformer").mkdir()
-        write_safetensors(self.work / "transformer" / "diffusion_pytorch_model.safetensors", ["a", "b"])
+        write_zeros(self.work / "transformer" / "diffusion_pytorch_model.safetensors", ["a", "b"])
         (self.work / "transformer" / "config.json").write_text(json.dumps({"_class_name": "Marvel\x1b[31m3D"}))
         (self.work / "model_index.json").write_text(json.dumps({
             "_class_name": "MarvelPipeline", "_diffusers_version": "0.30", "transformer": ["diffusers", "MarvelTransformer"],
@@ -187,8 +182,8 @@ class Tools(ToolsCase):
 
     def test_inspect_of_a_part_a_file_and_shards(self):
         self.assertIn("t5: kinora generate takes it", self.works("inspect", MODEL / "text_encoder", "--summary"))
-        write_safetensors(self.work / "model-00001-of-00002.safetensors", ["a"])
-        write_safetensors(self.work / "model-00002-of-00002.safetensors", ["b", "c"])
+        write_zeros(self.work / "model-00001-of-00002.safetensors", ["a"])
+        write_zeros(self.work / "model-00002-of-00002.safetensors", ["b", "c"])
         found = json.loads(self.works("inspect", ".", "--json", "--summary"))
         self.assertEqual((found["tensors"], found["params"], found["files"]), (3, 9, 2))
         found = json.loads(self.works("inspect", "model-00002-of-00002.safetensors", "--json"))
@@ -204,9 +199,9 @@ class Tools(ToolsCase):
         self.assertNotIn("not known", text)
         one = json.loads(self.works("inspect", CASES / "metrics" / "psnr_float.safetensors", "--json"))
         self.assertEqual((one["case"]["class"], one["case"]["known"]), ("peak_signal_noise_ratio", True))
-        write_safetensors(self.work / "x.safetensors", ["a"], {"case": json.dumps({"cls": "Marvel", "call": {"method": 3}})})
+        write_zeros(self.work / "x.safetensors", ["a"], {"case": json.dumps({"cls": "Marvel", "call": {"method": 3}})})
         self.assertIn("Marvel, forward, from ; not known", self.works("inspect", "x.safetensors"))
-        write_safetensors(self.work / "x.safetensors", ["a"], {"case": "lower"})
+        write_zeros(self.work / "x.safetensors", ["a"], {"case": "lower"})
         self.assertNotIn("case of", self.works("inspect", "x.safetensors"))
 
     def test_inspect_of_a_training_run(self):
@@ -214,7 +209,7 @@ class Tools(ToolsCase):
         self.assertIn("no checkpoint yet", self.works("inspect", "."))
         (self.work / "spatial").mkdir()
         for step in (10, 20):
-            write_safetensors(self.work / "spatial" / f"step-{step}.safetensors", ["a"])
+            write_zeros(self.work / "spatial" / f"step-{step}.safetensors", ["a"])
         text = self.works("inspect", ".")
         self.assertIn("spatial: step 20 of 40, 2 checkpoints", text)
         found = json.loads(self.works("inspect", ".", "--json", "--summary"))

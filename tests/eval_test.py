@@ -11,9 +11,9 @@ import struct
 import subprocess
 import unittest
 import zlib
-from pathlib import Path
 from xml.etree import ElementTree
 
+from safetensors_file import write_safetensors
 from tools_case import MODEL, PROGRAM, ToolsCase, png, write_clip
 
 
@@ -25,7 +25,7 @@ def write_lpips(path, channels=2, leave_out=()):
         shapes[f"features.{index}.bias"] = [channels]
         shapes[f"lin{stage}.model.1.weight"] = [1, channels, 1, 1]
         inner = channels
-    entries, data = {}, b""
+    tensors = {}
     for at, (name, shape) in enumerate(shapes.items()):
         if name in leave_out:
             continue
@@ -33,10 +33,8 @@ def write_lpips(path, channels=2, leave_out=()):
         values = [(7919 * i + 104729 * at) % 1009 / 1009 - 0.45 for i in range(count)]
         if not (name.startswith("features") and name.endswith("weight")):
             values = [0.2] * count
-        entries[name] = {"dtype": "F32", "shape": shape, "data_offsets": [len(data), len(data) + 4 * count]}
-        data += struct.pack(f"<{count}f", *values)
-    text = json.dumps(entries).encode()
-    Path(path).write_bytes(struct.pack("<Q", len(text)) + text + data)
+        tensors[name] = (shape, struct.pack(f"<{count}f", *values))
+    write_safetensors(path, tensors)
 
 
 class EvalAndPlot(ToolsCase):
