@@ -49,13 +49,23 @@ Tensor linear_reference(const Tensor& x, const Tensor& values, const Tensor& sca
   return at::linear(x, floating(values, scales, x.scalar_type()), bias);
 }
 
+bool is_aligned(const Tensor& t, uintptr_t bytes) {
+  return reinterpret_cast<uintptr_t>(t.const_data_ptr()) % bytes == 0;  // NOLINT: an address
+}
+
+/// ATen's product for few rows asks for no shape, and reads 16 numbers at a time from places aligned to as many.
+bool suits_few_rows(const Tensor& rows, const Tensor& values) {
+  return values.scalar_type() == at::kChar && rows.scalar_type() == at::kBFloat16 && rows.size(0) <= kFewRows &&
+         values.size(1) % 16 == 0 && rows.is_contiguous() && is_aligned(rows, 32) && is_aligned(values, 16);
+}
+
 Tensor linear_cpu(const Tensor& x, const Tensor& values, const Tensor& scales, const MaybeTensor& bias) {
-  const Tensor rows = x.reshape({-1, x.size(-1)});
+  const Tensor rows = x.reshape({-1, x.size(-1)}).contiguous();
   const int64_t out_width = values.size(0);
   auto shape = x.sizes().vec();
   shape.back() = out_width;
-  if (values.scalar_type() == at::kChar && x.scalar_type() == at::kBFloat16 && rows.size(0) <= kFewRows) {
-    const Tensor y = at::_weight_int8pack_mm(rows.contiguous(), values, scales.view(-1).to(at::kBFloat16));
+  if (suits_few_rows(rows, values)) {
+    const Tensor y = at::_weight_int8pack_mm(rows, values, scales.view(-1).to(at::kBFloat16));
     return (bias ? y + *bias : y).view(shape);
   }
   // A tile of the weight is made floating, multiplied and forgotten while it is in the processor's cache.

@@ -81,6 +81,22 @@ TEST(ByteLinear, EqualsTheProductWithTheFloatingRows) {
   }
 }
 
+/// Some kernels of few rows take widths and places of whole vectors alone, and do not say so.
+TEST(ByteLinear, TakesRowsOfEveryWidthFromEveryPlace) {
+  for (const int64_t width : {1, 8, 15, 24, 64, 72}) {
+    const ByteRows rows = to_byte_rows(normal({6, width}, 6), ByteFormat::int8);
+    const Tensor apart = at::empty({rows.values.numel() + 1}, at::kChar).narrow(0, 1, rows.values.numel());
+    const ByteRows shifted{apart.view(rows.values.sizes()).copy_(rows.values), rows.scales};
+    const Tensor all = normal({4 * width + 1}, 7).to(at::kBFloat16);
+    for (const int64_t begin : {0, 1}) {
+      const Tensor x = all.narrow(0, begin, 4 * width).view({4, width});
+      const Tensor want = at::linear(x.to(at::kDouble), from_byte_rows(rows, 0, 6, at::kDouble));
+      for (const ByteRows& weight : {rows, shifted})
+        EXPECT_LT(relative_error(byte_linear(x, weight, std::nullopt), want), 0.02) << width << " from " << begin;
+    }
+  }
+}
+
 TEST(ByteLinear, IsAnOperatorWithShapeAndGradient) {
   const ByteRows rows = to_byte_rows(normal({5, 7}, 9), ByteFormat::int8);
   const auto meta = [](const Tensor& t) { return t.to(at::kMeta); };
