@@ -7,6 +7,7 @@
 
 #include "kinora/base/error.h"
 #include "kinora/graph/rule_parts.h"
+#include "kinora/ops/conv.h"
 
 namespace kinora::graph {
 namespace {
@@ -82,6 +83,22 @@ int64_t attention_scratch(const Graph& graph, const Node& node, const Part& out)
   return at::get_num_threads() * each + y / (element * width) * wide + copied;
 }
 
+/// oneDNN's matrix products of bfloat16: for each thread 64 columns of up to 1024 rows of the right side, and sums in
+/// float32 of up to 256 rows. A linear layer of what is no matrix in memory (or, without a bias, of rows of one sample, whose strides it takes literally) makes one
+/// of it, or of its result, first.
+int64_t product_scratch(const Graph& graph, const Node& node, const Part& need, const Part& has, int64_t y) {
+  const Tensor& like = graph.value(node.results[0]).twin;
+  const bool is_onednn = like.scalar_type() == at::kBFloat16 && ops::conv_dtype(at::kBFloat16) == at::kBFloat16;
+  if (!is_onednn || node.name() == "aten::einsum") return 0;
+  const Tensor& x = tensor(graph, node, node.name() == "aten::addmm" || node.name() == "aten::baddbmm" ? 1 : 0);
+  const bool is_linear = node.name().find("linear") != std::string::npos && like.dim() > 2;
+  const bool has_bias = node.reads.size() > 2 && node.reads[2] >= 0;
+  const bool is_laid_out = is_linear && (lies_apart(x, need, has) || (!has_bias && !need.is_whole() && need.dim > 0));
+  const int64_t rows = is_laid_out ? 256 : y / std::max<int64_t>(1, like.size(-1) * like.itemsize());
+  const int64_t each = 64 * (2 * std::min<int64_t>(x.size(-1), 1024) + 4 * std::min<int64_t>(rows, 256));
+  return at::get_num_threads() * each + (is_laid_out ? std::max(bytes_of(graph.value(node.reads[0]), need), y) : 0);
+}
+
 }  // namespace
 
 int64_t scratch_bytes(const Graph& graph, const Step& step, const Part& has) {
@@ -94,6 +111,7 @@ int64_t scratch_bytes(const Graph& graph, const Step& step, const Part& has) {
   const Value& result = graph.value(node.results[0]);
   const int64_t y = bytes_of(result, step.out);
   if (node.rule->work == Work::attention) return attention_scratch(graph, node, step.out);
+  if (node.rule->work == Work::product) return product_scratch(graph, node, step.cut.needs[0], has, y);
   if (node.rule->work == Work::convolution)
     return std::max((lies_apart(tensor(graph, node, 0), step.cut.needs[0], has) ? 2 : 1) * of(0) + of(1), y);
   if (node.name().starts_with("aten::upsample")) return of(0) + y;
