@@ -10,8 +10,9 @@
 namespace kinora::graph {
 
 namespace {
-constexpr int64_t kLeastTail = 8;  // rows; fewer may take another kernel
-}
+constexpr int64_t kLeastTail = 8;       // rows; fewer may take another kernel
+constexpr int64_t kVectorsBytes = 128;  // two of AVX-512
+}  // namespace
 
 double Appraisal::seconds(int64_t chunk) const {
   const double pieces = std::ceil(static_cast<double>(length) / static_cast<double>(chunk));
@@ -169,7 +170,11 @@ std::optional<Appraisal> appraise(Router& router, const Region& region, const Ma
   const auto more = most > a.align ? router.course(region, a.align, a.align + most / a.align * a.align) : one;
   if (!more) return std::nullopt;
   const int64_t rows_more = most > a.align ? most / a.align * a.align : a.align;
-  for (const Step& s : one->steps) a.is_exact = a.is_exact && !s.cut.is_two_pass;
+  for (const Step& s : one->steps) {
+    const Node& node = graph.node(s.node);
+    const bool is_whole_vectors = bytes_of(graph.value(node.results[0]), s.out) % kVectorsBytes == 0;
+    a.is_exact = a.is_exact && !s.cut.is_two_pass && (is_whole_vectors || !depends_on_place(node));
+  }
   a.is_exact = a.is_exact && region.kind == RegionKind::rows;
   for (const int i : one->hoisted) {
     a.fixed_seconds += seconds(graph, graph.node(i), machine);

@@ -1,5 +1,6 @@
 #include "kinora/graph/rules.h"
 
+#include <algorithm>
 #include <unordered_map>
 
 #include "kinora/base/error.h"
@@ -209,6 +210,15 @@ std::optional<Cut> cut(const Graph& graph, const Node& node, const Part& out) {
     if (out.dim >= y.dim() || out.end > y.size(out.dim) || out.begin >= out.end || out.begin < 0) return std::nullopt;
   }
   return rule->cut(graph, node, out);
+}
+
+bool depends_on_place(const Node& node) {
+  static constexpr std::string_view kFunctions[] = {
+      "aten::pow",     "aten::exp",  "aten::log",  "aten::log1p", "aten::sin", "aten::cos", "aten::tanh",
+      "aten::sigmoid", "aten::silu", "aten::gelu", "aten::mish",  "aten::elu", "aten::erf", "kinora::activate"};
+  std::string_view name = node.name();
+  if (name.ends_with('_')) name.remove_suffix(1);
+  return std::find(std::begin(kFunctions), std::end(kFunctions), name) != std::end(kFunctions);
 }
 
 double flops(const Graph& graph, const Node& node) {

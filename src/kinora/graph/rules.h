@@ -45,6 +45,10 @@ std::span<const Rule> rules();
 /// What `node` needs to give `out` (not whole) of its results; nullopt: it cannot be cut there.
 std::optional<Cut> cut(const Graph& graph, const Node& node, const Part& out);
 
+/// Whether the last bits of a number may depend on its place: LibTorch computes some functions by vectors, two at a time,
+/// and what is left over at the end one by one, in another way.
+bool depends_on_place(const Node& node);
+
 /// Floating-point operations of a node whose results are cut to `share` of their rows.
 double flops(const Graph& graph, const Node& node);
 
