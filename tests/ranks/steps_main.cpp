@@ -166,7 +166,7 @@ int main(int argc, char** argv) {
   try {
     return run(o, ranks, signals);
   } catch (const Error& error) {
-    failure = {error.what(), error.hint(), error.exit_code()};
+    failure = comm::failure_of(error);
   } catch (const std::exception& error) {
     failure = {error.what(), {}, kBugExitCode};
   }

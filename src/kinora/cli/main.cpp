@@ -71,7 +71,7 @@ comm::Failure current_failure() {
   try {
     throw;
   } catch (const Error& error) {
-    return {error.what(), error.hint(), error.exit_code()};
+    return comm::failure_of(error);
   } catch (const c10::OutOfMemoryError&) {
     return {"out of memory", kMemoryHint, ResourceError("").exit_code()};
   } catch (const c10::Error& error) {

@@ -55,9 +55,9 @@ void agree(Communicator& group, std::string_view what, std::string_view text) {
   const std::vector<std::string> texts = gather_texts(group, text, "agree");
   for (size_t r = 1; r < texts.size(); ++r) {
     if (texts[r] == texts[0]) continue;
-    throw PeerError(concat("ranks differ in ", what, ": rank 0 has ", shown(texts[0], texts[r]), ", rank ", r, " has ",
-                           shown(texts[r], texts[0])),
-                    "start all ranks with the same program, files and options");
+    throw DifferenceError(concat("ranks differ in ", what, ": rank 0 has ", shown(texts[0], texts[r]), ", rank ", r,
+                                 " has ", shown(texts[r], texts[0])),
+                          "start all ranks with the same program, files and options");
   }
 }
 

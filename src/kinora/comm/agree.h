@@ -6,12 +6,19 @@
 #include <string_view>
 #include <vector>
 
+#include "kinora/base/error.h"
 #include "kinora/comm/communicator.h"
 
 namespace kinora::comm {
 
-/// Throws the same PeerError on every rank unless all give the same text; it shows rank 0's and the first that differs.
-/// `what` names it, such as "the model's files". Collective.
+/// What ranks differ in: every rank has seen it and throws the same.
+class DifferenceError : public PeerError {
+ public:
+  using PeerError::PeerError;
+};
+
+/// Throws the same DifferenceError on every rank unless all give the same text; it shows rank 0's and the first that
+/// differs. `what` names it, such as "the model's files". Collective.
 void agree(Communicator& group, std::string_view what, std::string_view text);
 
 /// Every rank's text, by rank. Collective.

@@ -17,14 +17,14 @@ TEST(Agree, EqualTextsPassAndDifferentOnesAreShownOnEveryRank) {
     try {
       agree(g, "the request", text);
       ADD_FAILURE() << "rank " << g.rank() << " saw no difference";
-    } catch (const PeerError& error) {
+    } catch (const DifferenceError& error) {
       const std::string words = error.what();
       EXPECT_NE(words.find("ranks differ in the request: rank 0 has '..."), std::string::npos) << words;
       EXPECT_NE(words.find("steps=20', rank 1 has '..."), std::string::npos) << words;
       EXPECT_NE(words.find("steps=30'"), std::string::npos) << words;
       EXPECT_LT(words.size(), 400U);
     }
-    EXPECT_THROW(agree(g, "files", g.rank() == 2 ? "abc" : ""), PeerError);
+    EXPECT_THROW(agree(g, "files", g.rank() == 2 ? "abc" : ""), DifferenceError);
   });
   agree(*single(), "alone", "x");
 }

@@ -189,14 +189,8 @@ class MpiWorld final : public World {
     const bool is_first = !somebody_has_failed();
     // Ranks that stop together may still be on the way to their last exchange.
     if (failure.exit_code != kCancelled) board_->leave(Presence::failed);
-    const bool may_follow = failure.exit_code == PeerError("").exit_code() ||
-                            failure.exit_code == DeadlineError("").exit_code() || failure.exit_code == kCancelled;
-    // What was asked for wrongly is wrong on all ranks: rank 0 says it.
-    const auto behind_zero = board_->rank() == 0 ? milliseconds(0) : kRankZeroFirst;
-    const auto patience =
-        !may_follow ? behind_zero : kRankZeroFirst + behind_zero + (is_first ? milliseconds(0) : kCauseFirst);
-    for (const auto begin = Clock::now(); Clock::now() - begin < patience && !board_->speech_is_claimed();)
-      std::this_thread::sleep_for(milliseconds(5));
+    const auto until = Clock::now() + patience(failure, is_first);
+    while (Clock::now() < until && !board_->speech_is_claimed()) std::this_thread::sleep_for(milliseconds(5));
     return board_->claim_speech();
   }
 
@@ -215,6 +209,18 @@ class MpiWorld final : public World {
   }
 
  private:
+  /// How long others may speak before this rank does.
+  milliseconds patience(const Failure& failure, bool is_first) const {
+    const bool is_zero = board_->rank() == 0;
+    if (failure.is_everyones) return is_zero ? milliseconds(0) : kCauseFirst;
+    // What was asked for wrongly is wrong on all ranks: rank 0 says it.
+    const auto behind_zero = is_zero ? milliseconds(0) : kRankZeroFirst;
+    const bool may_follow = failure.exit_code == PeerError("").exit_code() ||
+                            failure.exit_code == DeadlineError("").exit_code() || failure.exit_code == kCancelled;
+    if (!may_follow) return behind_zero;
+    return kRankZeroFirst + behind_zero + (is_first ? milliseconds(0) : kCauseFirst);
+  }
+
   /// Another rank of this host: then an error of this one may be its consequence.
   bool somebody_has_failed() const {
     for (int r = 0; r < board_->ranks(); ++r) {

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "kinora/comm/exchange.h"
+#include "kinora/comm/failure.h"
 #include "kinora/comm/place.h"
 
 namespace kinora::comm {
@@ -14,12 +15,6 @@ struct JoinOptions {
   std::string version;                        ///< of the program: must be the same on all ranks, as its file must
   std::chrono::milliseconds deadline{60000};  ///< of every wait for other ranks, this one too
   Check check = Check::first;
-};
-
-/// What a rank tells of its end to those who look for the cause.
-struct Failure {
-  std::string what, hint;
-  int exit_code = 0;
 };
 
 /// All ranks, while they last. One a process.
@@ -33,7 +28,8 @@ class World {
   /// Waits for all ranks and ends MPI. Throws as collectives do.
   virtual void finish() = 0;
   /// Whether this rank is the one that tells the user: the first of its host that asks. Others let rank 0 go first, and
-  /// one whose error may come from another rank (PeerError, DeadlineError) that rank.
+  /// one whose error may come from another rank (PeerError, DeadlineError) that rank; what is everyone's comes from no
+  /// other, and rank 0 will be there.
   virtual bool speaks(const Failure& failure) = 0;
   /// Leaves a record in the folder KINORA_RECORDS, if there is one: the error and the last 64 collectives. Then ends
   /// all ranks with this exit code, or is ended by the rank that failed first.
