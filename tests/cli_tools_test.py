@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import time
 import unittest
+from pathlib import Path
 
 from safetensors_file import write_safetensors
 from tools_case import CASES, MODEL, PROGRAM, ToolsCase
@@ -142,6 +143,14 @@ class Tools(ToolsCase):
             self.assertTrue(lines[i + 1].startswith(" "), lines)
         self.assertIn("apt-get install ffmpeg", done.stdout)
         self.assertEqual(lines[-1], "3 checks failed")
+
+    def test_doctor_sees_whether_rows_depend_on_their_number(self):
+        if "GenuineIntel" not in Path("/proc/cpuinfo").read_text():
+            self.skipTest("the program asks MKL for equal rows on Intel's processors only")
+        for asked, equal in ((None, True), ("AUTO", False)):
+            variables = {"KINORA_MODEL": "/nonexistent", "OMP_NUM_THREADS": "2"} | ({"MKL_CBWR": asked} if asked else {})
+            found = {f["name"]: f for f in json.loads(self.run_it("doctor", "--json", env=variables).stdout)["findings"]}
+            self.assertEqual(found["product"]["facts"]["equal_rows"]["float32"], equal, asked)
 
     def test_doctor_without_a_folder_for_temporary_files(self):
         done = self.run_it("doctor", "--json", env={"KINORA_MODEL": str(MODEL), "TMPDIR": "/nonexistent"})

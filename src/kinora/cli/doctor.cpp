@@ -169,6 +169,18 @@ Finding model_found() {
   return {.name = "model", .text = folder.string(), .facts = {{"path", folder.string()}}};
 }
 
+/// Whether a row of a product has the same bits whatever stands beside it, as pieces and ranks want it.
+bool has_equal_rows(at::ScalarType dtype) {
+  constexpr int64_t kRows = 1024, kSum = 4096, kFeatures = 1024;
+  const at::Tensor x = at::linspace(-1, 1, kRows * kSum).view({kRows, kSum}).to(dtype),
+                   w = at::linspace(1, -1, kFeatures * kSum).view({kFeatures, kSum}).to(dtype),
+                   whole = at::linear(x, w);
+  for (int64_t rows = 16; rows < kRows; rows *= 2) {
+    if (!at::linear(x.narrow(0, kRows - rows, rows), w).equal(whole.narrow(0, kRows - rows, rows))) return false;
+  }
+  return true;
+}
+
 Finding products() {
   const at::NoGradGuard no_grad;
   constexpr int64_t kSide = 1024;
@@ -181,7 +193,15 @@ Finding products() {
   Finding f{.name = "product"};
   f.text =
       concat("matrix products reach ", std::lround(f32), " GFLOP/s in float32, ", std::lround(bf16), " in bfloat16");
-  f.facts = {{"float32_gflops", f32}, {"bfloat16_gflops", bf16}};
+  const bool is_equal = has_equal_rows(at::kFloat), is_equal_bf16 = has_equal_rows(at::kBFloat16);
+  f.text += is_equal && is_equal_bf16
+                ? "; few rows get the bits of many"
+                : concat("; few rows differ from many in last bits in ", is_equal        ? "bfloat16"
+                                                                         : is_equal_bf16 ? "float32"
+                                                                                         : "both");
+  f.facts = {{"float32_gflops", f32},
+             {"bfloat16_gflops", bf16},
+             {"equal_rows", {{"float32", is_equal}, {"bfloat16", is_equal_bf16}}}};
   return f;
 }
 

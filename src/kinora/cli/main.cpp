@@ -1,6 +1,7 @@
 // The program. What belongs to a process and not to a library is here: the allocator that counts, malloc's settings, signals.
 #include <ATen/ATen.h>
 #include <malloc.h>
+#include <stdlib.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -40,6 +41,15 @@ void keep_memory() {
   ::mallopt(M_MMAP_THRESHOLD, 1 << 20);
   ::mallopt(M_TRIM_THRESHOLD, 64 << 20);
   ::mallopt(M_TOP_PAD, 1 << 20);
+}
+
+/// On several threads MKL would share out a product of few rows along what it sums over, and one of many rows not: a
+/// piece's rows or a rank's would differ from the whole's in last bits. It reads this at its first product.
+void keep_bits() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_is("intel") != 0)
+    ::setenv("MKL_CBWR", "AUTO,STRICT", 0);  // for others it may have slow kernels only
+#endif
 }
 
 int run(const Action& action, Ranks& ranks, std::vector<std::string> arguments) {
@@ -123,6 +133,7 @@ void refuse_empty_values(const CLI::App& command) {
 
 int main(int argc, char** argv) {
   keep_memory();
+  keep_bits();
   make_signals_write_errors();
   CLI::App app("Kinora makes video from text.\n\n  kinora generate \"a red ball moves to the right on grass\"\n",
                "kinora");
