@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 
+#include "kinora/base/error.h"
 #include "kinora/graph/rule_parts.h"
 
 namespace kinora::graph {
@@ -19,10 +20,16 @@ double Appraisal::seconds(int64_t chunk) const {
   return fixed_seconds + pieces * call_seconds + static_cast<double>(length) * row_seconds;
 }
 
+double Appraisal::bytes(int64_t chunk) const {
+  double of_piece = 0;
+  for (const Line& line : loop_bytes) of_piece = std::max(of_piece, line.at(chunk));
+  return std::max(static_cast<double>(before_bytes), static_cast<double>(fixed_bytes) + of_piece);
+}
+
 int64_t Appraisal::with_tail(int64_t chunk) const {
   for (; chunk >= align; chunk -= align) {
-    const int64_t tail = length % chunk;
-    if (tail == 0 || tail >= std::min(align, kLeastTail)) return chunk;
+    const int64_t rest = length % chunk;
+    if (rest == 0 || rest >= tail) return chunk;
   }
   return 0;
 }
@@ -35,10 +42,14 @@ int64_t Appraisal::smallest_chunk() const {
 }
 
 int64_t Appraisal::chunk_within(double bytes) const {
-  const double room = bytes - static_cast<double>(fixed_bytes) - loop_bytes_0;
+  const double room = bytes - static_cast<double>(fixed_bytes);
   if (room <= 0 || bytes < static_cast<double>(before_bytes)) return 0;
-  const double rows = loop_bytes_1 > 0 ? room / loop_bytes_1 : static_cast<double>(length);
-  const auto most = static_cast<int64_t>(std::min(rows, static_cast<double>(length - 1)));
+  auto rows = static_cast<double>(length - 1);
+  for (const Line& line : loop_bytes) {
+    if (line.base >= room) return 0;
+    if (line.per_row > 0) rows = std::min(rows, (room - line.base) / line.per_row);
+  }
+  const auto most = static_cast<int64_t>(rows);
   const int64_t largest = with_tail(most / align * align);
   if (largest == 0) return 0;
   // Pieces of equal size: as many as with the largest.
@@ -84,7 +95,7 @@ std::vector<std::pair<int, int>> donations(const Graph& graph, const Region& reg
   return pairs;
 }
 
-int64_t loop_bytes(const Graph& graph, const Region& region, const Course& course) {
+std::vector<int64_t> loop_bytes(const Graph& graph, const Region& region, const Course& course) {
   std::map<int, int> last;  // by root of what the loop makes: the step that reads it last
   std::map<int, int64_t> bytes;
   for (size_t i = 0; i < course.steps.size(); ++i) {
@@ -101,7 +112,8 @@ int64_t loop_bytes(const Graph& graph, const Region& region, const Course& cours
   }
   for (const auto& [to, from] : donations(graph, region, course))
     last[graph.value(to).root] = static_cast<int>(course.steps.size());
-  int64_t now = 0, peak = 0;
+  int64_t now = 0;
+  std::vector<int64_t> out;
   std::map<int, Part> made;
   for (size_t i = 0; i < course.steps.size(); ++i) {
     const Step& step = course.steps[i];
@@ -111,7 +123,7 @@ int64_t loop_bytes(const Graph& graph, const Region& region, const Course& cours
       made[id] = step.out;
     }
     const auto first = node.reads.empty() ? made.end() : made.find(node.reads[0]);
-    peak = std::max(peak, now + scratch_bytes(graph, step, first == made.end() ? Part{} : first->second));
+    out.push_back(now + scratch_bytes(graph, step, first == made.end() ? Part{} : first->second));
     for (const auto& [root, reader] : last) {
       if (reader == static_cast<int>(i)) now -= bytes[root];
     }
@@ -119,10 +131,10 @@ int64_t loop_bytes(const Graph& graph, const Region& region, const Course& cours
   if (region.kind == RegionKind::columns) {  // a piece's sum beside the whole one
     const int x = graph.node(region.end - 1).reads[0];
     const auto held = bytes.find(graph.value(x).root);
-    peak = std::max(
-        peak, (held == bytes.end() ? 0 : held->second) + bytes_of(graph.value(graph.node(region.end - 1).results[0])));
+    out.push_back((held == bytes.end() ? 0 : held->second) +
+                  bytes_of(graph.value(graph.node(region.end - 1).results[0])));
   }
-  return peak;
+  return out;
 }
 
 namespace {
@@ -149,6 +161,40 @@ double course_seconds(const Graph& graph, const Course& course, const Machine& m
   return total;
 }
 
+/// A line through what each step takes at two sizes of a piece, without those that are below another at every size.
+std::vector<Line> lines_of(const std::vector<int64_t>& one, int64_t rows_one, const std::vector<int64_t>& more,
+                           int64_t rows_more, int64_t length) {
+  KINORA_ASSERT(one.size() == more.size());
+  std::vector<Line> out;
+  for (size_t i = 0; i < one.size(); ++i) {
+    const auto low = static_cast<double>(one[i]), high = static_cast<double>(more[i]);
+    Line line{.per_row = low / static_cast<double>(rows_one)};
+    if (rows_more > rows_one) line.per_row = (high - low) / static_cast<double>(rows_more - rows_one);
+    line.base = low - line.per_row * static_cast<double>(rows_one);
+    const auto is_under = [&](const Line& a, const Line& b) {
+      return a.at(rows_one) <= b.at(rows_one) && a.at(length) <= b.at(length);
+    };
+    if (std::any_of(out.begin(), out.end(), [&](const Line& other) { return is_under(line, other); })) continue;
+    out.erase(std::remove_if(out.begin(), out.end(), [&](const Line& other) { return is_under(other, line); }),
+              out.end());
+    out.push_back(line);
+  }
+  return out;
+}
+
+/// How many times the rows of this course give every attention in it the queries that its kernel for tiles wants: with
+/// fewer it takes another one, with other last bits.
+int64_t times_for_tiles(const Graph& graph, const Course& course) {
+  int64_t times = 1;
+  for (const Step& step : course.steps) {
+    const Node& node = graph.node(step.node);
+    if (node.rule->work != Work::attention || !lays_out_tiles(graph, node)) continue;
+    if (step.out.dim != result(graph, node).dim() - 2) continue;
+    times = std::max(times, (kQueriesForTiles + step.out.length() - 1) / step.out.length());
+  }
+  return times;
+}
+
 }  // namespace
 
 std::optional<Appraisal> appraise(Router& router, const Region& region, const Machine& machine, int64_t align_rows) {
@@ -166,6 +212,11 @@ std::optional<Appraisal> appraise(Router& router, const Region& region, const Ma
     if (one) break;
   }
   if (!one || one->steps.empty()) return std::nullopt;
+  a.tail = std::min(a.align, kLeastTail);
+  if (const int64_t times = times_for_tiles(graph, *one); times > 1) {
+    a.tail = a.align *= times;
+    if (2 * a.align > a.length || !(one = router.course(region, a.align, 2 * a.align))) return std::nullopt;
+  }
   const int64_t most = std::min(a.length - a.align, 4 * a.align);
   const auto more = most > a.align ? router.course(region, a.align, a.align + most / a.align * a.align) : one;
   if (!more) return std::nullopt;
@@ -187,8 +238,9 @@ std::optional<Appraisal> appraise(Router& router, const Region& region, const Ma
   for (const Course::Output& o : one->outputs) a.fixed_bytes += counted(o.value);
   if (region.kind == RegionKind::columns) a.fixed_bytes += bytes_of(graph.value(graph.node(region.end - 1).results[0]));
   for (const auto& [to, from] : donations(graph, region, *one)) a.fixed_bytes -= counted(to);
-  const auto bytes_one = static_cast<double>(loop_bytes(graph, region, *one)),
-             bytes_more = static_cast<double>(loop_bytes(graph, region, *more));
+  if (one->steps.size() != more->steps.size()) return std::nullopt;
+  a.loop_bytes =
+      lines_of(loop_bytes(graph, region, *one), a.align, loop_bytes(graph, region, *more), rows_more, a.length);
   double seconds_one = course_seconds(graph, *one, machine), seconds_more = course_seconds(graph, *more, machine);
   if (region.kind == RegionKind::columns) {
     const Node& last = graph.node(region.end - 1);
@@ -198,14 +250,11 @@ std::optional<Appraisal> appraise(Router& router, const Region& region, const Ma
     seconds_more += whole * share * static_cast<double>(rows_more) + machine.seconds_per_call + add;
   }
   if (rows_more == a.align) {
-    a.loop_bytes_1 = bytes_one / static_cast<double>(a.align);
     a.call_seconds = 0;
     a.row_seconds = seconds_one / static_cast<double>(a.align);
     return a;
   }
   const double span = static_cast<double>(rows_more - a.align);
-  a.loop_bytes_1 = (bytes_more - bytes_one) / span;
-  a.loop_bytes_0 = bytes_one - a.loop_bytes_1 * static_cast<double>(a.align);
   a.row_seconds = (seconds_more - seconds_one) / span;
   a.call_seconds = std::max(0.0, seconds_one - a.row_seconds * static_cast<double>(a.align));
   return a;

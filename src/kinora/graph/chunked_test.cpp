@@ -125,7 +125,8 @@ TEST(Chunked, MemoryIsWhatTheAppraisalSays) {
 }
 
 TEST(Chunked, ChunkSizesAreAlignedWithoutTinyTails) {
-  Appraisal a{.length = 1000, .align = 16, .fixed_bytes = 100, .loop_bytes_0 = 0, .loop_bytes_1 = 10};
+  const Appraisal a{
+      .length = 1000, .align = 16, .tail = 8, .fixed_bytes = 100, .loop_bytes = {{.base = 40, .per_row = 1}, {0, 10}}};
   for (const double bytes : {300.0, 700.0, 1111.0, 2222.0, 5000.0, 20000.0}) {
     const int64_t chunk = a.chunk_within(bytes);
     ASSERT_GT(chunk, 0);

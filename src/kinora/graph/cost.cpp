@@ -1,6 +1,7 @@
 #include "kinora/graph/cost.h"
 
 #include <ATen/Parallel.h>
+#include <ATen/native/CPUBlas.h>
 
 #include <algorithm>
 #include <chrono>
@@ -62,25 +63,42 @@ bool lies_apart(const Tensor& t, const Part& need, const Part& has) {
   return !(need == has) && c10::multiply_integers(t.sizes().slice(0, static_cast<size_t>(need.dim))) > 1;
 }
 
+}  // namespace
+
+bool lays_out_tiles(const Graph& graph, const Node& node) {
+  const Tensor &q = tensor(graph, node, 0), &k = tensor(graph, node, 1);
+  return at::native::cpublas::could_pack(q.scalar_type()) && std::min(q.size(-2), k.size(-2)) >= kQueriesForTiles;
+}
+
+namespace {
+
 /// LibTorch's fused attention: for each thread the scores of some queries against up to 512 keys and what they come to,
-/// and a number for every query. Few keys of narrow heads take a kernel of ours that needs none of it (ops/attention.h).
-int64_t attention_scratch(const Graph& graph, const Node& node, const Part& out) {
+/// and a number for every query. Where the processor multiplies tiles (AMX), keys and values are laid out for it first, and
+/// once more those that a thread is at. Few keys of narrow heads take a kernel of ours that needs none of it
+/// (ops/attention.h). Measured with LibTorch 2.11.
+int64_t attention_scratch(const Graph& graph, const Node& node, const Step& step) {
+  const Part& out = step.out;
   const Tensor &q = tensor(graph, node, 0), &k = tensor(graph, node, 1);
   const int64_t y = bytes_of(graph.value(node.results[0]), out), width = q.size(-1);
   int64_t keys = k.size(-2), copied = 0;
+  int64_t laid_out =
+      bytes_of(graph.value(node.reads[1]), step.cut.needs[1]) + bytes_of(graph.value(node.reads[2]), step.cut.needs[2]);
   if (node.name() == "kinora::attention_packed") {
     const Sizes lengths = plain(node, 3).toIntVector();
     const auto [least, most] = std::minmax_element(lengths.begin(), lengths.end());
-    if (*least < *most) copied = y / q.size(0);  // one sample after the other
+    if (*least < *most)
+      copied = y / q.size(0), laid_out = laid_out / std::max<int64_t>(1, keys) * *most;  // one sample after the other
     keys = *most;
   }
   if (node.name() != "aten::scaled_dot_product_attention" && keys <= 64 && width <= 64) return 0;
+  const int64_t queries = out.dim == q.dim() - 2 && !out.is_whole() ? out.length() : q.size(-2);
+  const bool has_tiles = lays_out_tiles(graph, node) && std::min(queries, keys) >= kQueriesForTiles;
   keys = std::min<int64_t>(keys, 512);
   const auto element = static_cast<int64_t>(q.itemsize()), wide = std::max<int64_t>(element, 4);
-  const int64_t queries = out.dim == q.dim() - 2 && !out.is_whole() ? out.length() : q.size(-2);
   const int64_t at_once = std::min<int64_t>(queries, queries >= 768 ? 256 : queries >= 192 ? 64 : 32);
   const int64_t each = at_once * (wide * (keys + 2 + width) + (element < wide ? element * keys : 0));
-  return at::get_num_threads() * each + y / (element * width) * wide + copied;
+  const int64_t of_tiles = has_tiles ? laid_out + at::get_num_threads() * keys * width * element : 0;
+  return at::get_num_threads() * each + y / (element * width) * wide + copied + of_tiles;
 }
 
 /// oneDNN's matrix products of bfloat16: for each thread 64 columns of up to 1024 rows of the right side, and sums in
@@ -110,7 +128,7 @@ int64_t scratch_bytes(const Graph& graph, const Step& step, const Part& has) {
   };
   const Value& result = graph.value(node.results[0]);
   const int64_t y = bytes_of(result, step.out);
-  if (node.rule->work == Work::attention) return attention_scratch(graph, node, step.out);
+  if (node.rule->work == Work::attention) return attention_scratch(graph, node, step);
   if (node.rule->work == Work::product) return product_scratch(graph, node, step.cut.needs[0], has, y);
   if (node.rule->work == Work::convolution)
     return std::max((lies_apart(tensor(graph, node, 0), step.cut.needs[0], has) ? 2 : 1) * of(0) + of(1), y);

@@ -25,6 +25,10 @@ double seconds(const Graph& graph, const Node& node, const Machine& machine);
 double seconds(const Graph& graph, const Step& step, const Machine& machine);
 /// Bytes of a part of a value.
 int64_t bytes_of(const Value& value, const Part& part);
+/// Whether LibTorch's fused attention takes a kernel of its own for many queries and keys: in bfloat16 where the
+/// processor multiplies tiles (AMX).
+bool lays_out_tiles(const Graph& graph, const Node& attention);
+inline constexpr int64_t kQueriesForTiles = 64;  ///< and keys, at the least
 /// What an operator allocates and frees while it runs, on the CPU: oneDNN's convolutions lay out anew what they read,
 /// behind a copy where it is no block of memory; an activation behind a group norm has a tensor of its own, upsampling
 /// goes through channels-last, fused attention holds scores of some queries.
