@@ -66,10 +66,10 @@ Forecast forecast(const video::Pipeline& pipeline, video::Request request, at::D
   f.latents = {vae.latent_channels(), t, h, w};
   const auto& patch = sizes.transformer.patch_size;
   for (size_t i = 0; i < 3; ++i) f.patches[i] = (f.latents[i + 1] + patch[i] - 1) / patch[i];
-  f.rows = f.plan.batch * (f.plan.is_guided() ? 2 : 1);
+  f.rows = f.plan.rows();
   const int64_t each = f.plan.scheduler ? static_cast<int64_t>(f.plan.scheduler->timesteps().size()) : f.plan.steps;
   const auto clips = static_cast<int64_t>(f.plan.prompts.size());
-  f.calls = (clips + f.plan.batch - 1) / f.plan.batch * each * f.plan.passes();
+  f.calls = (clips + f.plan.batch - 1) / f.plan.batch * each * f.plan.passes() * f.plan.calls_of_step();
   f.call_flops = models::stdit3_flops(sizes.transformer, t, h, w, sizes.transformer.model_max_length, f.rows);
   return f;
 }
@@ -136,6 +136,7 @@ void print_as_json(const video::Pipeline& pipeline, const Options& o, const Fore
               {"guidance_scale", f.plan.guidance_scale},
               {"batch", f.plan.batch},
               {"rows_per_call", f.rows},
+              {"branches_apart", f.plan.branches_apart},
               {"model_calls", f.calls},
               {"flops_per_call", f.call_flops},
               {"ranks", f.plan.spread.ranks()},
@@ -175,7 +176,9 @@ void print_as_text(const video::Pipeline& pipeline, const Options& o, const Fore
                   << f.tokens() << " tokens (" << f.patches[0] << "x" << f.patches[1] << "x" << f.patches[2] << ")\n";
   line("work") << f.plan.steps << (f.plan.steps == 1 ? " step, " : " steps, ") << f.calls << " model calls of "
                << human_flops(f.call_flops) << " (batch " << f.plan.batch
-               << (f.plan.is_guided() ? ", twice for guidance), " : ", no guidance), ")
+               << (f.plan.branches_apart ? ", branches of guidance apart), "
+                   : f.plan.is_guided()  ? ", twice for guidance), "
+                                         : ", no guidance), ")
                << human_flops(f.call_flops * static_cast<double>(f.calls)) << " in all\n";
   for (const Json& adapter : f.plan.adapters) {
     line("lora") << printable(adapter.at("name").get<std::string>(), 200) << ", strength " << adapter.at("strength")

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "kinora/base/error.h"
+#include "kinora/diffusion/branches_apart.h"
 #include "kinora/diffusion/rflow.h"
 
 namespace kinora {
@@ -35,6 +36,15 @@ TEST(Sampler, GuidanceScaleOneAsksForCondOnly) {
   Constant model;
   sample(model, RFlow(3), at::zeros({1, 1, 3, 1, 1}), {.guidance_scale = 1}, ones);
   EXPECT_EQ(model.rows, 3u);
+}
+
+TEST(Sampler, BranchesApartAreAskedForOneByOne) {
+  Constant model, both;
+  BranchesApart apart(model);
+  const Tensor latents = at::zeros({1, 1, 3, 1, 1});
+  EXPECT_TRUE(guided(apart, latents, {}, 4).equal(guided(both, latents, {}, 4)));
+  EXPECT_EQ(model.active.size(), 2u);
+  EXPECT_EQ(both.active.size(), 1u);
 }
 
 TEST(Sampler, FramesWithRatioZeroStayAndOthersJoinInTime) {

@@ -197,7 +197,7 @@ TEST_F(AdaptersTest, CountInTheEstimateAndStreamBeside) {
   Plan plan = pipeline.plan(request);
   const Fit fit = fit_into(pipeline.sizes(), plan, {least_room(pipeline.sizes(), plan)});
   ASSERT_TRUE(fit.weights.transformer);
-  plan.weights = fit.weights, plan.one_by_one = fit.one_by_one;
+  plan = fitted(plan, fit);
   EXPECT_TRUE(pipeline.generate(plan)[0].latents.equal(latents(load({{both_file()}}))));
 }
 

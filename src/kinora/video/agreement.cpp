@@ -8,10 +8,11 @@
 namespace kinora::video {
 
 void settle(Plan& plan, comm::Communicator& ranks) {
-  constexpr int64_t kNumbers = 3;
+  constexpr int64_t kNumbers = 4;
   const std::vector<int64_t> counts(static_cast<size_t>(ranks.size()), kNumbers);
-  const at::Tensor own =
-      at::tensor({std::bit_cast<int64_t>(plan.seed), plan.batch, int64_t{plan.one_by_one}}, at::kLong);
+  const at::Tensor own = at::tensor(
+      {std::bit_cast<int64_t>(plan.seed), plan.batch, int64_t{plan.one_by_one}, int64_t{plan.branches_apart}},
+      at::kLong);
   const at::Tensor all = at::empty({ranks.size() * kNumbers}, at::kLong);
   ranks.all_gather(all, own, counts, "plan")->wait();
   const int64_t* const numbers = all.const_data_ptr<int64_t>();
@@ -19,6 +20,7 @@ void settle(Plan& plan, comm::Communicator& ranks) {
   for (int r = 0; r < ranks.size(); ++r) {
     plan.batch = std::min(plan.batch, numbers[r * kNumbers + 1]);
     plan.one_by_one = plan.one_by_one || numbers[r * kNumbers + 2] != 0;
+    plan.branches_apart = plan.branches_apart || numbers[r * kNumbers + 3] != 0;
   }
 }
 

@@ -144,12 +144,13 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
   const LatentSize z = latent_size(sizes.vae, plan);
   const auto& model = sizes.transformer;
   const OfARank of = of_a_rank(plan.spread);
-  const auto batch = static_cast<double>(plan.batch), branches = (plan.is_guided() ? 2.0 : 1.0) * of.branches;
+  const auto batch = static_cast<double>(plan.batch), branches = (plan.is_guided() ? 2.0 : 1.0) * of.branches,
+             branches_at_once = plan.branches_apart ? 1.0 : branches;
   const auto width = static_cast<double>(model.hidden_size);
   const double patches =
       static_cast<double>(ceil_div(z.height, model.patch_size[1]) * ceil_div(z.width, model.patch_size[2]));
   const int64_t frames = ceil_div(z.frames, model.patch_size[0]);
-  const double rows = batch * branches * static_cast<double>(frames) * patches * of.rows;
+  const double rows = batch * branches_at_once * static_cast<double>(frames) * patches * of.rows;
   const auto tokens = static_cast<double>(model.model_max_length);
   // Current latents, and those of every branch in float32 and in the model's dtype.
   const double latents = 4.0 * (1.0 + 2.0 * branches) * batch * static_cast<double>(z.elements(model.in_channels));

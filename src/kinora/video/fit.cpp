@@ -34,9 +34,25 @@ WeightBudgets least_weights(const ModelSizes& sizes) {
 
 bool may_choose_streaming(const ModelSizes& sizes) { return sizes.streamed && !sizes.streamed->is_asked; }
 
+/// A cache sees both branches, and may decide by them.
+bool may_be_apart(const Plan& plan, const Policy* cache) {
+  return cache == nullptr && plan.is_guided() && plan.spread.arrangement.branches == 1;
+}
+
+/// Makes calls smaller: half the clips, or of one clip a branch at a time. false: there is nothing smaller.
+bool shrink(Plan& plan, const Policy* cache) {
+  if (plan.batch > 1) {
+    plan.batch /= 2;
+    return true;
+  }
+  if (plan.branches_apart || !may_be_apart(plan, cache)) return false;
+  return plan.branches_apart = true;
+}
+
 /// One clip at a time, and of its weights what has to stay.
-Plan smallest(const ModelSizes& sizes, Plan plan) {
+Plan smallest(const ModelSizes& sizes, Plan plan, const Policy* cache) {
   plan.batch = 1, plan.pieces = {}, plan.weights = least_weights(sizes);
+  plan.branches_apart = plan.branches_apart || may_be_apart(plan, cache);
   return plan;
 }
 
@@ -49,7 +65,7 @@ bool can_spread(const ModelSizes& sizes, const Plan& plan) {
 }
 
 bool fits(const ModelSizes& sizes, Plan plan, uint64_t room, const Policy* cache) {
-  plan = smallest(sizes, std::move(plan));
+  plan = smallest(sizes, std::move(plan), cache);
   if (!can_spread(sizes, plan)) return false;
   if (estimate_memory(sizes, plan).one_by_one() <= room) return true;
   if (plan.chunk == "none" || estimate_memory(sizes, without_blocks(plan)).one_by_one() > room) return false;
@@ -95,13 +111,13 @@ std::optional<Plan> nearest_fit(const ModelSizes& sizes, const Plan& plan, uint6
 }
 
 /// Whole blocks: the largest batch, all parts at once where possible.
-std::optional<Fit> whole_fit(const ModelSizes& sizes, Plan tried, uint64_t room) {
-  const int64_t most = tried.batch;
+std::optional<Fit> whole_fit(const ModelSizes& sizes, const Plan& plan, uint64_t room, const Policy* cache) {
   for (const bool one_by_one : {false, true}) {
-    for (tried.batch = most; tried.batch > 0; tried.batch /= 2) {
+    Plan tried = plan;
+    do {
       if (estimate_memory(sizes, tried).total(one_by_one) <= room)
-        return Fit{tried.batch, one_by_one, {}, tried.weights};
-    }
+        return Fit{tried.batch, tried.branches_apart, one_by_one, {}, tried.weights};
+    } while (shrink(tried, cache));
   }
   return std::nullopt;
 }
@@ -149,7 +165,7 @@ std::optional<Timed> streamed_fit(const ModelSizes& sizes, Plan tried, uint64_t 
     const uint64_t stays = std::min(*plan.weights.transformer, sizes.transformer_bytes);
     const double streaming = static_cast<double>(sizes.transformer_bytes - stays) / kReadBytesPerSecond;
     keep_faster(best,
-                Timed{{plan.batch, true, plan.pieces, plan.weights},
+                Timed{{plan.batch, plan.branches_apart, true, plan.pieces, plan.weights},
                       calls * std::max(call_seconds * plan.pieces.slowdown, streaming) + reading_seconds(e, plan)});
     if (blocks == nullptr) break;
   }
@@ -163,15 +179,16 @@ std::optional<Fit> fastest_fit(const ModelSizes& sizes, Plan tried, uint64_t roo
   const double calls = static_cast<double>(tried.passes()) *
                        static_cast<double>(tried.scheduler ? tried.scheduler->timesteps().size() : tried.steps);
   std::optional<Timed> best;
-  for (; tried.batch > 0; tried.batch /= 2) {
+  do {
     const MemoryEstimate whole = estimate_memory(sizes, tried), floor = estimate_memory(sizes, without_blocks(tried));
     Plan streamed = without_blocks(tried);
     streamed.weights = least_weights(sizes);
     if (estimate_memory(sizes, streamed).one_by_one() > room) continue;
     const BlockPieces blocks(sizes, tried, cache);
-    const double groups = calls * static_cast<double>(ceil_div(clips, tried.batch)), seconds = blocks.whole_seconds();
+    const double groups = calls * static_cast<double>(ceil_div(clips, tried.batch) * tried.calls_of_step()),
+                 seconds = blocks.whole_seconds();
     for (const bool one_by_one : {false, true}) {
-      Fit fit{tried.batch, one_by_one, {}, tried.weights};
+      Fit fit{tried.batch, tried.branches_apart, one_by_one, {}, tried.weights};
       if (whole.total(one_by_one) > room) {
         const int64_t budget = floor.blocks_within(room, one_by_one);
         if (floor.total(one_by_one) > room || budget < blocks.least()) continue;
@@ -181,15 +198,15 @@ std::optional<Fit> fastest_fit(const ModelSizes& sizes, Plan tried, uint64_t roo
           best, Timed{fit, groups * seconds * fit.pieces.slowdown + (one_by_one ? reading_seconds(whole, tried) : 0)});
     }
     if (may_choose_streaming(sizes)) keep_faster(best, streamed_fit(sizes, tried, room, &blocks, seconds, groups));
-  }
+  } while (shrink(tried, cache));
   return best ? std::optional(best->fit) : std::nullopt;
 }
 
 /// Weights streamed, blocks whole: the largest batch.
-std::optional<Fit> whole_streamed_fit(const ModelSizes& sizes, Plan tried, uint64_t room) {
-  for (; tried.batch > 0; tried.batch /= 2) {
+std::optional<Fit> whole_streamed_fit(const ModelSizes& sizes, Plan tried, uint64_t room, const Policy* cache) {
+  do {
     if (const auto found = streamed_fit(sizes, tried, room, nullptr, 0, 1)) return found->fit;
-  }
+  } while (shrink(tried, cache));
   return std::nullopt;
 }
 
@@ -226,22 +243,32 @@ Room memory_room(uint64_t limit, at::Device device) {
   return {.bytes = bytes, .held = held, .most = most};
 }
 
+Plan fitted(Plan plan, const Fit& fit) {
+  plan.batch = fit.batch, plan.branches_apart = fit.branches_apart, plan.pieces = fit.pieces,
+  plan.weights = fit.weights;
+  plan.one_by_one = plan.one_by_one || fit.one_by_one;
+  return plan;
+}
+
 Fit fit_into(const ModelSizes& sizes, const Plan& plan, const Room& room, const Policy* cache) {
   Plan tried = plan;
   tried.pieces = {}, tried.weights = {};
   if (sizes.streamed && sizes.streamed->is_asked) tried.weights = least_weights(sizes);
   tried.batch = std::clamp<int64_t>(plan.batch, 1, static_cast<int64_t>(std::max<size_t>(1, plan.prompts.size())));
   const bool may_cut = plan.chunk != "none";
-  std::optional<Fit> fit = whole_fit(sizes, tried, room.bytes);
-  if (fit && (!may_cut || (fit->batch == tried.batch && !fit->one_by_one))) return *fit;
+  std::optional<Fit> fit = whole_fit(sizes, tried, room.bytes, cache);
+  const auto is_as_asked = [&] {
+    return fit->batch == tried.batch && fit->branches_apart == tried.branches_apart && !fit->one_by_one;
+  };
+  if (fit && (!may_cut || is_as_asked())) return *fit;
   if (may_cut) fit = fastest_fit(sizes, tried, room.bytes, cache);
-  if (!fit && may_choose_streaming(sizes)) fit = whole_streamed_fit(sizes, tried, room.bytes);
+  if (!fit && may_choose_streaming(sizes)) fit = whole_streamed_fit(sizes, tried, room.bytes, cache);
   if (fit) return *fit;
   refuse(sizes, tried, room, cache);
 }
 
 uint64_t least_room(const ModelSizes& sizes, const Plan& plan, const Policy* cache) {
-  const Plan one = smallest(sizes, plan);
+  const Plan one = smallest(sizes, plan, cache);
   const uint64_t whole = estimate_memory(sizes, one).one_by_one();
   if (plan.chunk == "none") return whole;
   const MemoryEstimate floor = estimate_memory(sizes, without_blocks(one));

@@ -23,14 +23,19 @@ Room memory_room(uint64_t limit, at::Device device = at::kCPU);
 
 struct Fit {
   int64_t batch = 1;
+  bool branches_apart = false;
   bool one_by_one = false;  ///< free each part's weights before the next is loaded
   Pieces pieces;            ///< of the denoiser's blocks
   WeightBudgets weights;    ///< of parts that are streamed
 };
 
+/// The plan, to be run so.
+Plan fitted(Plan plan, const Fit& fit);
+
 /// How to run a plan within `room`, for batches up to plan.batch: all at once where that fits; else what is predicted to
-/// take the least time of smaller batches, parts one by one, blocks in pieces unless plan.chunk forbids it, and streamed
-/// weights where sizes.streamed allows them. `cache` is asked what it keeps; may be null. Throws ResourceError that names what is needed at the least, what there is, and
+/// take the least time of smaller batches, down to one clip's branches of guidance apart (not under a cache), parts one by
+/// one, blocks in pieces unless plan.chunk forbids it, and streamed weights where sizes.streamed allows them. `cache` is
+/// asked what it keeps; may be null. Throws ResourceError that names what is needed at the least, what there is, and
 /// what would work: a limit, and the nearest size, fewer frames first, then a smaller picture.
 Fit fit_into(const ModelSizes& sizes, const Plan& plan, const Room& room, const Policy* cache = nullptr);
 

@@ -98,6 +98,29 @@ TEST(Fit, BatchesShrinkBeforeARequestIsRefused) {
   EXPECT_EQ(fit_into(sizes, plan, {one * 100}).batch, 8);
 }
 
+TEST(Fit, ThenBranchesOfGuidanceComeApart) {
+  ModelSizes sizes = open_sora();
+  sizes.text_bytes = 0;  // or it would be the limit
+  Plan plan = plan_of(204, 480, 854, 2);
+  plan.chunk = "none";
+  Plan one = plan_of(204, 480, 854), apart = one;
+  apart.branches_apart = true;
+  EXPECT_LT(estimate_memory(sizes, apart).denoise, estimate_memory(sizes, one).denoise * 6 / 10);
+  one.chunk = "none";
+  const uint64_t least = estimate_memory(sizes, apart).one_by_one();
+  for (const Plan& asked : {plan, one}) {
+    EXPECT_FALSE(fit_into(sizes, asked, {estimate_memory(sizes, one).together()}).branches_apart);
+    const Fit fit = fit_into(sizes, asked, {least});
+    EXPECT_EQ(fit.batch, 1);
+    EXPECT_TRUE(fit.branches_apart);
+    EXPECT_EQ(least_room(sizes, asked), least);
+  }
+  const Policy cache;
+  EXPECT_GT(least_room(sizes, one, &cache), least) << "a cache looks at both branches";
+  one.guidance_scale = 1;
+  EXPECT_FALSE(fit_into(sizes, one, {least_room(sizes, one)}).branches_apart) << "without guidance there is one";
+}
+
 /// Where no blocks have to be looked at.
 TEST(Fit, DecidesWithinFiftyMilliseconds) {
   if (kIsAsan) GTEST_SKIP() << "what is measured is the program's time";

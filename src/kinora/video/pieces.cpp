@@ -109,7 +109,8 @@ BlockPieces::BlockPieces(const ModelSizes& sizes, const Plan& plan, const Policy
   const Extent extent{.frames = patches(z.frames, 0), .rows = patches(z.height, 1) * patches(z.width, 2)};
   const auto layout = parallel::shape_of_layout(plan.spread.arrangement, facts_of(sizes.transformer), extent);
   std::vector<Branch> branches{Branch::cond};
-  if (plan.is_guided() && plan.spread.arrangement.branches == 1) branches = {Branch::uncond, Branch::cond};
+  if (plan.is_guided() && !plan.branches_apart && plan.spread.arrangement.branches == 1)
+    branches = {Branch::uncond, Branch::cond};
   const EverKept keeper(cache, plan);
   graph::BlockShapes shapes(&keeper, !plan.keeps_in_place);
   Run run;

@@ -1,6 +1,7 @@
 // Requests in pieces: the bits of the plain run, within what was planned, under every technique that attaches beside.
 #include "kinora/video/pieces.h"
 
+#include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
 #include <array>
@@ -26,6 +27,7 @@ class PiecesTest : public testing::Test {
   static void SetUpTestSuite() {
     counted_ = new Ledger;  // tensors may be freed after main
     install_counting_allocator(*counted_);
+    at::set_num_threads(1);  // attention and products take memory for each
     model_ = new TestModel;
     model_->transformer.hidden_size = 96;
     model_->transformer.num_heads = 3;
@@ -96,6 +98,23 @@ TEST_F(PiecesTest, AreTheBitsOfTheWholeWithinWhatWasPlanned) {
       EXPECT_TRUE(made.latents.equal(whole.latents)) << (made.latents - whole.latents).abs().max();
       EXPECT_LT(made.denoise, whole.denoise);
       expect_as_planned(estimate_memory(pipeline.sizes(), cut).denoise, made.denoise);
+    }
+  }
+}
+
+TEST_F(PiecesTest, BranchesApartAreTheBitsOfBothTogether) {
+  for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16}) {
+    Pipeline pipeline = load(dtype);
+    Plan plan = pipeline.plan(request());
+    const Made together = make(pipeline, plan);
+    plan.branches_apart = true;
+    for (const bool in_pieces : {false, true}) {
+      SCOPED_TRACE(testing::Message() << c10::toString(dtype) << (in_pieces ? " in pieces" : ""));
+      const Plan apart = in_pieces ? PiecesTest::in_pieces(pipeline, plan, nullptr, 0) : plan;
+      const Made made = make(pipeline, apart);
+      EXPECT_TRUE(made.latents.equal(together.latents)) << (made.latents - together.latents).abs().max();
+      EXPECT_LT(made.denoise, together.denoise * 7 / 10);
+      if (in_pieces) expect_as_planned(estimate_memory(pipeline.sizes(), apart).denoise, made.denoise);
     }
   }
 }

@@ -213,15 +213,11 @@ Plan Pipeline::plan(const Request& request) const {
   }
   const int ranks = request.ranks > 0 ? request.ranks : parts_->ranks.size();
   plan.spread = spread_of(plan, *parts_, request.parallel, ranks, cache.get());
-  const auto fit = [&] {
-    const Fit found = fit_into(sizes_to_load(*parts_), plan, room, cache.get());
-    plan.batch = found.batch, plan.pieces = found.pieces, plan.weights = found.weights;
-    plan.one_by_one = plan.one_by_one || found.one_by_one;
-  };
+  const auto fit = [&] { plan = fitted(plan, fit_into(sizes_to_load(*parts_), plan, room, cache.get())); };
   fit();
-  const int64_t own_batch = plan.batch;
+  const int64_t own_rows = plan.rows();
   settle(plan, parts_->ranks);
-  if (plan.batch < own_batch) fit();
+  if (plan.rows() < own_rows) fit();
   parts_->warn_of_long_texts(plan);
   return plan;
 }

@@ -111,6 +111,7 @@ struct Plan {
   Spread spread;  ///< set by Pipeline::plan
   bool keeps_clips = true, collects_frames = false;
   bool is_decode_only = false;  ///< of a job that is denoised
+  bool branches_apart = false;  ///< of guidance, each in a call of its own
   bool one_by_one = false;      ///< weights of one part in memory at a time
   std::string chunk = "auto";
   Pieces pieces;                               ///< set by Pipeline::plan
@@ -125,6 +126,9 @@ struct Plan {
   /// Frames of the result: of `before`, what each pass adds, of `after`.
   int64_t total_frames() const;
   bool is_guided() const { return guidance_scale != 1.0; }
+  /// Rows of one model call, and calls of a step: a clip's branches, and each clip of a batch.
+  int64_t rows() const { return batch * (is_guided() && !branches_apart ? 2 : 1); }
+  int64_t calls_of_step() const { return is_guided() && branches_apart ? 2 : 1; }
   /// Whether some frames of a pass are given to it.
   bool is_given() const;
   /// Frame rate as Open-Sora tells it to the model: 120 stands for a picture.

@@ -1,12 +1,14 @@
 #include "kinora/video/stages.h"
 
 #include <algorithm>
+#include <array>
 
 #include "kinora/base/error.h"
 #include "kinora/base/log.h"
 #include "kinora/cache/registry.h"
 #include "kinora/comm/agree.h"
 #include "kinora/comm/steps.h"
+#include "kinora/diffusion/branches_apart.h"
 #include "kinora/diffusion/influence.h"
 #include "kinora/graph/block_graphs.h"
 #include "kinora/media/frames_tensor.h"
@@ -233,9 +235,12 @@ void denoise(const Work& work, const Conditions& conditions, const Features& fea
   run.layout = &rows.layout();
   STDiT3Denoiser model(parts.transformer, run, std::move(cond), std::move(uncond), clip);
   parallel::GuidanceParallel branches(model, rows.across());
+  BranchesApart apart(branches);
+  if (plan.branches_apart) model.embed(std::array{Branch::cond, Branch::uncond});
+  Denoiser& plain = plan.branches_apart ? static_cast<Denoiser&>(apart) : branches;
   std::optional<cache::CachedDenoiser> cached;
-  if (cache) cached.emplace(branches, *cache);
-  Denoiser& denoiser = cached ? static_cast<Denoiser&>(*cached) : branches;
+  if (cache) cached.emplace(plain, *cache);
+  Denoiser& denoiser = cached ? static_cast<Denoiser&>(*cached) : plain;
 
   SampleOptions options;
   options.guidance_scale = plan.guidance_scale, options.cancel = hooks.cancel;

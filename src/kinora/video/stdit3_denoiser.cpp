@@ -76,6 +76,12 @@ const models::open_sora::Caption& STDiT3Denoiser::caption_of(const Run& run, std
   return captions_.emplace(key, model_.with_keys_values(run, model_.embed_caption(run, caption, mask))).first->second;
 }
 
+void STDiT3Denoiser::embed(std::span<const Branch> branches) {
+  Run run = run_;
+  run.rows = branches;
+  caption_of(run, branches);
+}
+
 std::vector<Tensor> STDiT3Denoiser::predict(const Tensor& latents, const Step& step, std::span<const Branch> wanted) {
   const auto branches = static_cast<int64_t>(wanted.size());
   if (latents.size(0) != static_cast<int64_t>(cond_.size())) {

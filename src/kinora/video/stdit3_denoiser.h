@@ -24,6 +24,9 @@ class STDiT3Denoiser final : public Denoiser {
   STDiT3Denoiser(const models::STDiT3& model, const Run& run, TextFeatures cond, TextFeatures uncond,
                  const ClipShape& shape);
 
+  /// Embeds the captions of these branches together. A call for one of them then has its part of that, with the bits that
+  /// a call for all of them has: products of few tokens may differ from those of more.
+  void embed(std::span<const Branch> branches);
   /// Rows of a call: the samples of the first wanted branch, then those of the next.
   std::vector<Tensor> predict(const Tensor& latents, const Step& step, std::span<const Branch> wanted) override;
 

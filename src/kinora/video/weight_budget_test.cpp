@@ -83,17 +83,24 @@ TEST_F(OffloadTest, GivesTheSameBytesUnderACache) {
 }
 
 TEST_F(OffloadTest, GivesTheSameBytesOnRanks) {
-  const auto on_two = [&](const std::string& offload) {
+  const auto on_two = [&](const std::string& parallel, const std::string& offload) {
     std::vector<Clip> first;
     comm::run_ranks(2, [&](comm::Communicator& group) {
       Request request = red_ball();
-      request.parallel = "dsp";
-      auto clips = load(offload, &group).generate(request);
+      request.parallel = parallel;
+      request.num_frames = 17;
+      Pipeline pipeline = load(offload, &group);
+      const Plan plan = pipeline.plan(request);
+      EXPECT_EQ(plan.spread.reason.find("exchanged in 2 pieces") != std::string::npos, parallel == "dsp/2")
+          << plan.spread.reason;
+      auto clips = pipeline.generate(plan);
       if (group.rank() == 0) first = std::move(clips);
     });
     return first;
   };
-  EXPECT_TRUE(is_same(on_two("stream:0"), on_two("none")));
+  const auto resident = on_two("dsp", "none");
+  for (const char* parallel : {"dsp", "dsp/2"})
+    EXPECT_TRUE(is_same(on_two(parallel, "stream:0"), resident)) << parallel;
 }
 
 TEST_F(OffloadTest, TheBuiltInModelGivesTheSameBytes) {
@@ -117,7 +124,7 @@ TEST_F(OffloadTest, StreamsOnlyWhatDoesNotFit) {
   resident.streamed.reset();
   Request request = red_ball();
   request.prompts.resize(1);
-  request.chunk = "none";
+  request.chunk = "none", request.guidance_scale = 1;
   const Plan plan = pipeline.plan(request);
   EXPECT_FALSE(plan.weights.transformer);  // all of it fits here
   const uint64_t all = estimate_memory(sizes, plan).one_by_one();
@@ -156,8 +163,7 @@ TEST_F(OffloadTest, WeightsAndActivationsShareALimit) {
   const Fit fit = fit_into(sizes, whole, {least});
   EXPECT_GT(fit.pieces.budget, 0);
   ASSERT_TRUE(fit.weights.transformer);
-  Plan both = whole;
-  both.one_by_one = fit.one_by_one, both.pieces = fit.pieces, both.weights = fit.weights;
+  const Plan both = fitted(whole, fit);
   EXPECT_LE(estimate_memory(sizes, both).one_by_one(), least);
   EXPECT_TRUE(is_same(load("auto").generate(both), want));
   EXPECT_THROW(fit_into(sizes, whole, {least - 1}), ResourceError);

@@ -132,15 +132,20 @@ Conditioning STDiT3::condition(const Run& run, const STDiT3Inputs& in, const Ext
   if (static_cast<int64_t>(c.caption.lengths.size()) != batch) {
     throw UsageError(concat("STDiT3: ", c.caption.lengths.size(), " captions for a batch of ", batch));
   }
-  const Tensor fps = fps_embedder_(run, in.fps.to(like.device()).repeat({batch / in.fps.size(0)}), dtype);
-  const Tensor timestep = in.timestep.to(like.device(), dtype);
-  c.embed = t_embedder_(run, timestep, dtype) + fps;
-  c.time = time_modulation(run, c.embed);
+  // A product of one row has other last bits than that row among others: a single sample comes twice.
+  const int64_t rows = std::max<int64_t>(batch, 2), times = rows / batch;
+  const auto of_batch = [&](const Tensor& t) { return t.narrow(0, 0, batch); };
+  const Tensor fps = fps_embedder_(run, in.fps.to(like.device()).repeat({rows / in.fps.size(0)}), dtype);
+  const Tensor timestep = in.timestep.to(like.device(), dtype).repeat({times});
+  const Tensor embed = t_embedder_(run, timestep, dtype) + fps;
+  c.embed = of_batch(embed);
+  c.time = of_batch(time_modulation(run, embed));
   // With every frame being denoised both times are the same work: most calls take one.
   if (in.frame_mask.defined() && !in.frame_mask.all().item<bool>()) {
     c.frame_mask = in.frame_mask.to(like.device(), at::kBool).view({batch, extent.frames, 1, 1});
-    c.embed_zero = t_embedder_(run, at::zeros_like(timestep), dtype) + fps;
-    c.time_zero = time_modulation(run, c.embed_zero);
+    const Tensor embed_zero = t_embedder_(run, at::zeros_like(timestep), dtype) + fps;
+    c.embed_zero = of_batch(embed_zero);
+    c.time_zero = of_batch(time_modulation(run, embed_zero));
   }
   c.rotary = open_sora::rotary_table(run.weights->get(rope_freqs_).to(like.device(), dtype), extent.frames);
   return c;
