@@ -204,23 +204,27 @@ std::optional<Appraisal> appraise(Router& router, const Region& region, const Ma
   const int64_t inner = std::max<int64_t>(1, rows_per_row(graph, region));
   a.align = align_rows / std::gcd(align_rows, inner);
   if (inner >= align_rows) a.align = 1;
+  // From the middle, where halos have both ends.
+  const auto piece = [&](int64_t rows) {
+    const int64_t begin = (a.length - rows) / 2 / a.align * a.align;
+    return router.course(region, begin, begin + rows);
+  };
   // Merged dims and groups want multiples: the least that runs, if any does.
   std::optional<Course> one;
   for (int tries = 0; tries < 8 && !one; ++tries, a.align *= 2) {
     if (2 * a.align > a.length) return std::nullopt;
-    one = router.course(region, a.align, 2 * a.align);
+    one = piece(a.align);
     if (one) break;
   }
   if (!one || one->steps.empty()) return std::nullopt;
   a.tail = std::min(a.align, kLeastTail);
   if (const int64_t times = times_for_tiles(graph, *one); times > 1) {
     a.tail = a.align *= times;
-    if (2 * a.align > a.length || !(one = router.course(region, a.align, 2 * a.align))) return std::nullopt;
+    if (2 * a.align > a.length || !(one = piece(a.align))) return std::nullopt;
   }
-  const int64_t most = std::min(a.length - a.align, 4 * a.align);
-  const auto more = most > a.align ? router.course(region, a.align, a.align + most / a.align * a.align) : one;
+  const int64_t rows_more = std::min((a.length - a.align) / a.align, int64_t{4}) * a.align;
+  const auto more = rows_more > a.align ? piece(rows_more) : one;
   if (!more) return std::nullopt;
-  const int64_t rows_more = most > a.align ? most / a.align * a.align : a.align;
   for (const Step& s : one->steps) {
     const Node& node = graph.node(s.node);
     const bool is_whole_vectors = bytes_of(graph.value(node.results[0]), s.out) % kVectorsBytes == 0;
