@@ -1,7 +1,6 @@
 #include "kinora/graph/cost.h"
 
 #include <ATen/Parallel.h>
-#include <ATen/native/CPUBlas.h>
 
 #include <algorithm>
 #include <chrono>
@@ -9,6 +8,7 @@
 #include "kinora/base/error.h"
 #include "kinora/graph/rule_parts.h"
 #include "kinora/ops/conv.h"
+#include "kinora/ops/tiles.h"
 
 namespace kinora::graph {
 namespace {
@@ -67,7 +67,7 @@ bool lies_apart(const Tensor& t, const Part& need, const Part& has) {
 
 bool lays_out_tiles(const Graph& graph, const Node& node) {
   const Tensor &q = tensor(graph, node, 0), &k = tensor(graph, node, 1);
-  return at::native::cpublas::could_pack(q.scalar_type()) && std::min(q.size(-2), k.size(-2)) >= kQueriesForTiles;
+  return ops::multiplies_tiles(q.scalar_type()) && std::min(q.size(-2), k.size(-2)) >= kQueriesForTiles;
 }
 
 namespace {
@@ -131,7 +131,8 @@ int64_t scratch_bytes(const Graph& graph, const Step& step, const Part& has) {
   if (node.rule->work == Work::attention) return attention_scratch(graph, node, step);
   if (node.rule->work == Work::product) return product_scratch(graph, node, step.cut.needs[0], has, y);
   if (node.rule->work == Work::convolution)
-    return std::max((lies_apart(tensor(graph, node, 0), step.cut.needs[0], has) ? 2 : 1) * of(0) + of(1), y);
+    return std::max((lies_apart(tensor(graph, node, 0), step.cut.needs[0], has) ? 2 : 1) * of(0) + of(1),
+                    (ops::multiplies_tiles(result.twin.scalar_type()) ? 2 : 1) * y);
   if (node.name().starts_with("aten::upsample")) return of(0) + y;
   if (step.cut.is_two_pass) return 2 * y;  // rows of a piece in one block for the moments; the activation
   return node.name() == "kinora::group_norm" && plain(node, 5).toInt() != 0 ? y : 0;

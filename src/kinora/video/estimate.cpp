@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kinora/ops/conv.h"
+#include "kinora/ops/tiles.h"
 
 namespace kinora::video {
 namespace {
@@ -13,32 +14,40 @@ using models::VideoVaeConfig;
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-/// Convolutions work on copies whose channels fill whole vectors; `wide` elements of the model's dtype stand for one of
-/// theirs, to which the input is converted beforehand where that is more than one (ops/conv.h).
-double result(int64_t channels, double wide) { return wide * static_cast<double>((channels + 15) / 16 * 16); }
-double input(int64_t channels, double wide) {
-  return result(channels, wide) + (wide > 1 ? wide * static_cast<double>(channels) : 0);
-}
+/// What convolutions take beside their operands, in values of the model's dtype for each position.
+struct Convolutions {
+  double wide = 1;     ///< elements of the model's dtype that stand for one of theirs (ops/conv.h)
+  bool tiles = false;  ///< where they multiply tiles, a result is there three times
+
+  /// They work on copies whose channels fill whole vectors; an input of another dtype is converted beforehand.
+  double result(int64_t channels) const { return wide * static_cast<double>((channels + 15) / 16 * 16); }
+  double input(int64_t channels) const {
+    return result(channels) + (wide > 1 ? wide * static_cast<double>(channels) : 0);
+  }
+  /// One of them at its peak, its input not counted.
+  double peak(int64_t in, int64_t out) const {
+    return std::max(input(in) + result(out), tiles ? 3.0 * static_cast<double>(out) : 0);
+  }
+};
 
 /// Values for each position that a residual block of these widths holds at its peak: in the shortcut and in the first
 /// convolution the block's input, the normalised one and their copies; behind them the norms before and after the
 /// activation.
-double shortcut(int64_t in, int64_t out, double wide) {
-  return in == out ? 0 : 2 * static_cast<double>(in) + input(in, wide) + result(out, wide);
+double shortcut(int64_t in, int64_t out, const Convolutions& conv) {
+  return in == out ? 0 : 2 * static_cast<double>(in) + conv.peak(in, out);
 }
-double res_block(int64_t in, int64_t out, double wide) {
+double res_block(int64_t in, int64_t out, const Convolutions& conv) {
   const auto a = static_cast<double>(in), b = static_cast<double>(out);
-  return std::max({shortcut(in, out, wide), a + b + input(in, wide) + result(out, wide), 4 * b,
-                   2 * b + input(out, wide) + result(out, wide), 3 * a});
+  return std::max({shortcut(in, out, conv), a + b + conv.peak(in, out), 4 * b, 2 * b + conv.peak(out, out), 3 * a});
 }
 
 /// The 2-D half: `pictures` at a time.
 double spatial_peak(const VideoVaeConfig& vae, const LatentSize& z, int64_t pictures, uint64_t element_bytes,
-                    double wide) {
+                    const Convolutions& conv) {
   const auto& channels = vae.spatial.block_out_channels;
   const auto batch = static_cast<double>(pictures);
   // In bfloat16 a shortcut sums up in float32 the pictures that threads are at.
-  const double sums = element_bytes < 4 && wide == 1
+  const double sums = element_bytes < 4 && conv.wide == 1
                           ? 2.0 * static_cast<double>(std::min<int64_t>(at::get_num_threads(), pictures))
                           : 0;
   double most = 0;
@@ -48,13 +57,11 @@ double spatial_peak(const VideoVaeConfig& vae, const LatentSize& z, int64_t pict
   for (size_t i = channels.size(); i-- > 0;) {
     const int64_t width = channels[i];
     most = std::max(
-        {most, res_block(entering, width, wide) * pixels * batch, res_block(width, width, wide) * pixels * batch});
+        {most, res_block(entering, width, conv) * pixels * batch, res_block(width, width, conv) * pixels * batch});
     if (entering != width)
-      most = std::max(most, (shortcut(entering, width, wide) * batch + sums * result(width, wide)) * pixels);
+      most = std::max(most, (shortcut(entering, width, conv) * batch + sums * conv.result(width)) * pixels);
     // The upsampled input, its copy and the result, at four times the pixels.
-    if (i > 0)
-      most =
-          std::max(most, (static_cast<double>(width) + input(width, wide) + result(width, wide)) * 4 * pixels * batch);
+    if (i > 0) most = std::max(most, (static_cast<double>(width) + conv.peak(width, width)) * 4 * pixels * batch);
     entering = width;
     pixels *= 4;
   }
@@ -62,7 +69,7 @@ double spatial_peak(const VideoVaeConfig& vae, const LatentSize& z, int64_t pict
 }
 
 /// The temporal half: a chunk of `frames`. Causal convolutions pad a copy with two frames in front.
-double temporal_peak(const VideoVaeConfig& vae, const LatentSize& z, int64_t frames, double wide) {
+double temporal_peak(const VideoVaeConfig& vae, const LatentSize& z, int64_t frames, const Convolutions& conv) {
   const auto& t = vae.temporal;
   const size_t levels = t.channel_multipliers.size();
   const double area = static_cast<double>(z.height * z.width);
@@ -71,7 +78,7 @@ double temporal_peak(const VideoVaeConfig& vae, const LatentSize& z, int64_t fra
   for (size_t i = levels; i-- > 0;) {
     const int64_t in = t.width(std::min(i + 1, levels - 1)), out = t.width(i);
     const auto widest = static_cast<double>(std::max(in, out));
-    most = std::max(most, (res_block(in, out, wide) * time + widest * (time + 2) + widest * 2) * area);
+    most = std::max(most, (res_block(in, out, conv) * time + widest * (time + 2) + widest * 2) * area);
     if (i > 0 && t.temporal_downsample[i - 1]) {
       // Twice the channels, and once more in order.
       most = std::max(most, (2 * (time + 2) + 5 * time) * static_cast<double>(out) * area);
@@ -172,11 +179,14 @@ MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
   const int64_t at_once = std::min(sizes.vae.micro_batch_size, chunk);
   const double between =
       2.0 * static_cast<double>(sizes.vae.temporal.in_out_channels * (chunk + 4) * z.height * z.width);
-  const double wide = sizes.device.is_cpu() ? static_cast<double>(c10::elementSize(ops::conv_dtype(sizes.dtype()))) /
-                                                  static_cast<double>(sizes.element_bytes)
-                                            : 1;
-  const double peak = std::max(temporal_peak(sizes.vae, z, chunk, wide),
-                               spatial_peak(sizes.vae, z, at_once, sizes.element_bytes, wide));
+  Convolutions conv;
+  if (sizes.device.is_cpu()) {
+    const at::ScalarType dtype = ops::conv_dtype(sizes.dtype());
+    conv.wide = static_cast<double>(c10::elementSize(dtype)) / static_cast<double>(sizes.element_bytes);
+    conv.tiles = ops::multiplies_tiles(dtype);
+  }
+  const double peak = std::max(temporal_peak(sizes.vae, z, chunk, conv),
+                               spatial_peak(sizes.vae, z, at_once, sizes.element_bytes, conv));
   e.decode = bytes_of(peak + between, sizes.element_bytes) +
              static_cast<uint64_t>(4.0 * batch * static_cast<double>(z.elements(model.in_channels)));
 
