@@ -293,7 +293,8 @@ def main():
     with tempfile.TemporaryDirectory(prefix="kinora-memory-") as work:
         work = Path(work)
         models = {"builtin": BUILTIN, "wide": wide_model(work / "wide"), "vae": vae_model(work / "vae")}
-        cases = [(n, *case) for n in o.ranks for case in ON_RANKS] if o.ranks else [(1, "", *size) for size in SIZES]
+        on_ranks = [(n, "guidance+dsp" if layout == "guidance" and n > 2 else layout, *size) for n in o.ranks or () for layout, *size in ON_RANKS]
+        cases = on_ranks or [(1, "", *size) for size in SIZES]
         for ranks, layout, model, dtype, frames, height, width in cases:
             name = f"{model} {dtype} {frames}x{height}x{width} {layout}"
             if o.only and o.only not in name:

@@ -103,18 +103,27 @@ double around_blocks(const models::STDiT3Config& c, bool is_given) {
 }
 
 /// Of the denoiser's rows those that one rank has at most, as a share of all, and what an attention exchanges for each
-/// of them, sent and received: DSP its input or result, Ulysses queries, keys and values, a ring keys and values and
-/// the next ones. Megatron's gathers the rows of all.
+/// of them, sent and received: DSP its input or result, Ulysses queries, keys and values, and two of them in order; a
+/// ring keys and values, where there are more than two ranks the next ones too, queries in order, and in float32 what is
+/// merged. Megatron's gathers the rows of all.
 struct OfARank {
   double rows = 1, branches = 1, exchanged = 0;
 };
-OfARank of_a_rank(const Spread& spread) {
+OfARank of_a_rank(const Spread& spread, uint64_t element_bytes) {
   const parallel::Arrangement& a = spread.arrangement;
   OfARank of{.branches = 1.0 / a.branches};
   if (a.ranks == 1) return of;
   const int64_t whole = spread.extent.of(a.home);
   of.rows = static_cast<double>(ceil_div(whole, a.ranks)) / static_cast<double>(whole);
-  of.exchanged = a.layout == "megatron" ? 2.0 / of.rows : a.layout.starts_with("dsp") ? 4 : 6;
+  if (a.layout == "megatron") {
+    of.exchanged = 2.0 / of.rows;
+  } else if (a.layout.starts_with("dsp")) {
+    of.exchanged = 4;
+  } else if (a.layout == "ulysses") {
+    of.exchanged = 8;
+  } else {
+    of.exchanged = (a.ranks > 2 ? 7 : 5) + 16.0 / static_cast<double>(element_bytes);
+  }
   return of;
 }
 
@@ -150,7 +159,7 @@ LatentSize latent_size(const VideoVaeConfig& vae, const Plan& plan) {
 MemoryEstimate estimate_memory(const ModelSizes& sizes, const Plan& plan) {
   const LatentSize z = latent_size(sizes.vae, plan);
   const auto& model = sizes.transformer;
-  const OfARank of = of_a_rank(plan.spread);
+  const OfARank of = of_a_rank(plan.spread, sizes.element_bytes);
   const auto batch = static_cast<double>(plan.batch), branches = (plan.is_guided() ? 2.0 : 1.0) * of.branches,
              branches_at_once = plan.branches_apart ? 1.0 : branches;
   const auto width = static_cast<double>(model.hidden_size);
