@@ -162,8 +162,9 @@ class EvalAndPlot(ToolsCase):
             self.assertEqual((equal["psnr"], equal["ssim"], equal["lpips"], equal["hits"]), (100, 1, 0, {}))
         for pab in rows[1:6:3]:
             self.assertLess(pab["psnr"], 100)
-            self.assertGreater(pab["lpips"], 0)
             self.assertGreater(sum(h["reused"] for h in pab["hits"].values()), 0)
+        # Of weights that were drawn a small difference may reach no feature, and last bits are the processor's.
+        self.assertGreater(rows[7]["lpips"], 0)
         self.assertAlmostEqual(rows[7]["psnr"], (rows[1]["psnr"] + rows[4]["psnr"]) / 2, places=9)
         self.assertEqual(rows[7]["psnr_least"], min(rows[1]["psnr"], rows[4]["psnr"]))
         self.assertAlmostEqual(rows[7]["speedup"], (rows[0]["seconds"] + rows[3]["seconds"]) / (rows[1]["seconds"] + rows[4]["seconds"]), places=6)
