@@ -93,6 +93,9 @@ class Tools(ToolsCase):
         text = self.works(*size, *limit)
         self.assertIn("blocks in pieces", text)
         self.assertIn("weights streamed", text)
+        self.assertIn("branches of guidance apart", text)
+        self.assertEqual([(p["branches_apart"], p["rows_per_call"]) for p in (whole, limited)], [(False, 2), (True, 1)])
+        self.assertEqual(limited["model_calls"], 2 * whole["model_calls"])
         self.assertIn("limit", text)
         # The figure is what the program holds before it plans and the least beside it, and a hundredth: not what planning takes.
         named = [int(plan["least_memory"].removesuffix("MB")) for plan in (whole, limited)]

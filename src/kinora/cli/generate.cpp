@@ -186,6 +186,7 @@ int generate(GenerateOptions& o, Context& context) {
     throw UsageError("--check compares with the run without a cache, and there is none", "add --cache auto");
   if (plan.expected) log_info(expectation_of(plan));
   if (!plan.spread.reason.empty()) log_info(plan.spread.reason);
+  if (plan.branches_apart) log_info("the branches of guidance run one after the other, to take less memory");
   if (plan.pieces.budget > 0) log_info(text_of(plan.pieces));
   if (plan.weights.transformer) log_info(text_of(plan.weights, pipeline.sizes()));
   CacheReport cache(plan.cache, o.trace);
