@@ -77,6 +77,7 @@ video::PipelineOptions options_of(const Model& model) {
   out.device = parse_device(model.device);
   out.dtype = dtype_of(model.dtype, out.device);
   out.offload = video::parse_offload(model.offload);
+  out.host_memory = model.host_memory_bytes;
   out.quantize = video::parse_quantize(model.quantize);
   for (const Adapter& adapter : model.adapters) out.adapters.push_back({adapter.path, adapter.strength});
   out.paths = {model.folder, model.transformer, model.vae, model.text_encoder, model.tokenizer};

@@ -53,6 +53,7 @@ struct Model {
   /// Weights that do not fit into memory: "auto" (streamed from their files, block by block), "none" (refused), or
   /// "stream:N" (always, with N blocks in memory).
   std::string offload = "auto";
+  uint64_t host_memory_bytes = 0;  ///< that weights streamed to another device than the CPU may take; 0: what is free
   /// Matrices of the text encoder and the transformer as bytes with a scale for each row: "int8", "fp8", or "none".
   /// These are not streamed.
   std::string quantize = "none";

@@ -25,6 +25,10 @@ void add_model_options(CLI::App& command, ModelOptions& options) {
           "weights that do not fit into memory: auto (streamed from their files, block by block; the same bytes), none "
           "(refused), or stream:N (always, with N blocks in memory)")
       ->capture_default_str();
+  command.add_option(
+      "--host-memory", options.host_memory,
+      "with a GPU: most of the host's memory for weights that are streamed to it, such as 16GB; the rest "
+      "is read from the files for every pass (default: what is free)");
 }
 
 void add_weight_options(CLI::App& command, ModelOptions& options) {
@@ -66,6 +70,7 @@ video::PipelineOptions pipeline_options(const ModelOptions& options, Ledger* led
   out.dtype = parse_dtype(options.dtype, out.device);
   out.ledger = ledger;
   out.offload = video::parse_offload(options.offload);
+  out.host_memory = parse_bytes(options.host_memory);
   out.quantize = video::parse_quantize(options.quantize);
   for (const std::string& adapter : options.adapters) out.adapters.push_back(video::parse_adapter(adapter));
   out.paths = {options.model, options.transformer, options.vae, options.text_encoder, options.tokenizer};

@@ -12,11 +12,12 @@ namespace kinora::cli {
 
 struct ModelOptions {
   std::string model, transformer, vae, text_encoder, tokenizer, dtype = "auto", device = "cpu", offload = "auto";
+  std::string host_memory;  ///< as parse_bytes; empty: what is free
   std::string quantize = "none";
   std::vector<std::string> adapters;  ///< each FILE or FILE:STRENGTH
 };
 
-/// --model, --transformer, --vae, --text-encoder, --tokenizer, --dtype, --device, --offload.
+/// --model, --transformer, --vae, --text-encoder, --tokenizer, --dtype, --device, --offload, --host-memory.
 void add_model_options(CLI::App& command, ModelOptions& options);
 
 /// --quantize and --lora, of commands whose clips say what made them.

@@ -35,6 +35,7 @@ struct RingPart {
 struct RingOptions {
   int slots = 2;  ///< the group in use, and those ahead of it
   at::Device device = at::kCPU;
+  bool pins = false;     ///< of the host's memory: what stays is pinned, for a device to read
   bool poisons = false;  ///< fills freed slots with NaN, for tests
   /// Of somebody who needs a slot while others hold all of them.
   std::chrono::milliseconds patience = std::chrono::seconds(120);

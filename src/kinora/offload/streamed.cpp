@@ -13,21 +13,24 @@ bool is_streamed(const StreamPlan& plan, const Param& param) {
          !plan.resident.at(static_cast<size_t>(block));
 }
 
-std::vector<Tensor> read_resident(const Params& params, const StreamPlan& plan, WeightStore& store, at::Device device) {
+std::vector<Tensor> read_resident(const Params& params, const StreamPlan& plan, WeightStore& store,
+                                  const RingOptions& options) {
   std::vector<Tensor> tensors(static_cast<size_t>(params.size()));
   for (const Param& p : params) {
-    if (!is_streamed(plan, p)) tensors[static_cast<size_t>(p.id)] = resident_tensor(p, store, device);
+    if (!is_streamed(plan, p))
+      tensors[static_cast<size_t>(p.id)] = resident_tensor(p, store, options.device, options.pins);
   }
   return tensors;
 }
 
 }  // namespace
 
-Tensor resident_tensor(const Param& param, WeightStore& store, at::Device device) {
+Tensor resident_tensor(const Param& param, WeightStore& store, at::Device device, bool pins) {
   Tensor t = store.in_place(param, device);
   if (t.defined()) return t;
   const CountAs counted(MemoryKind::weights);
-  t = empty_at_phase(param.shape, at::TensorOptions().dtype(store.dtype()).device(device), store.phase(param, 0));
+  const auto where = at::TensorOptions().dtype(store.dtype()).device(device).pinned_memory(pins);
+  t = empty_at_phase(param.shape, where, store.phase(param, 0));
   store.copy(param, 0, t);
   return t;
 }
@@ -49,7 +52,7 @@ StreamedWeights::StreamedWeights(const Params& params, const StreamPlan& plan, W
   options.slots = std::max(plan.slots, 1);
   engine_ = std::shared_ptr<Engine>(new Engine{.params = &params,
                                                .plan = plan,
-                                               .resident = read_resident(params, plan, store, options.device),
+                                               .resident = read_resident(params, plan, store, options),
                                                .ring = Ring(ring_parts(params, plan), store, options)});
 }
 

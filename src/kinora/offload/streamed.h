@@ -13,8 +13,8 @@ namespace kinora::offload {
 /// What passes through the ring by that plan, by parameter: streamed blocks are its groups, in their order.
 std::vector<RingPart> ring_parts(const Params& params, const StreamPlan& plan);
 
-/// A whole parameter on the device: where the store has it, or a copy.
-Tensor resident_tensor(const Param& param, WeightStore& store, at::Device device);
+/// A whole parameter on the device: where the store has it, or a copy; `pins` as in RingOptions.
+Tensor resident_tensor(const Param& param, WeightStore& store, at::Device device, bool pins = false);
 
 class StreamedWeights final : public SourceById {
  public:

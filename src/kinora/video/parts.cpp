@@ -9,6 +9,7 @@
 #include "kinora/base/utf8.h"
 #include "kinora/comm/single.h"
 #include "kinora/tensor/allocator.h"
+#include "kinora/video/fit.h"
 
 namespace kinora::video {
 namespace {
@@ -45,6 +46,13 @@ std::optional<cache::Calibration> read_calibration(const fs::path& file) {
 
 }  // namespace
 
+StreamedPart::StreamedPart(const Params& params, std::unique_ptr<offload::FileStore> store,
+                           const offload::StreamPlan& plan, at::Device device,
+                           const std::optional<offload::StreamPlan>& in_host)
+    : files(std::move(store)),
+      host(in_host ? std::make_unique<offload::HostTier>(params, *in_host, *files, device.is_cuda()) : nullptr),
+      weights(params, plan, host ? static_cast<offload::WeightStore&>(host->store) : *files, {.device = device}) {}
+
 Part::Part(const Params& parameters, const fs::path& folder, const kinora::LoadOptions& load_options)
     : params(&parameters), checkpoint(folder), options(load_options) {
   check_weights(*params, checkpoint, options);
@@ -56,7 +64,7 @@ WeightSource& Part::loaded(const std::optional<uint64_t>& budget) {
     const auto plan =
         offload::plan_stream(*params, c10::elementSize(options.dtype), *budget - std::min(*budget, adapter_bytes()));
     auto files = std::make_unique<offload::FileStore>(*params, checkpoint, offload::FileStoreOptions{.load = options});
-    streamed = std::make_unique<StreamedPart>(*params, std::move(files), plan, options.device);
+    streamed = std::make_unique<StreamedPart>(*params, std::move(files), plan, options.device, plan_in_host());
   } else if (!is_loaded() && quantize) {
     offload::FileStore files(*params, checkpoint, {.load = options});
     whole = std::make_unique<offload::QuantisedWeights>(
@@ -72,6 +80,11 @@ WeightSource& Part::loaded(const std::optional<uint64_t>& budget) {
     adapted.emplace(base, std::move(loras));
   }
   return *adapted;
+}
+
+std::optional<offload::StreamPlan> Part::plan_in_host() const {
+  if (!host_memory) return std::nullopt;
+  return offload::plan_stream(*params, c10::elementSize(options.dtype), *host_memory);
 }
 
 void Part::let_go() {
@@ -119,6 +132,14 @@ Parts::Parts(const PipelineOptions& options, ModelFolder found)
                      "leave out --quantize, or take --offload auto");
   }
   text_part.quantize = transformer_part.quantize = options.quantize;
+  if (device.is_cpu() && options.host_memory > 0)
+    throw UsageError("--host-memory is for a device that has memory of its own", "on a CPU give --memory");
+  for (Part* part : {&text_part, &transformer_part}) {
+    if (device.is_cpu()) continue;
+    const uint64_t free = memory_room(0).bytes / static_cast<uint64_t>(ranks_of_host);
+    part->host_memory = options.host_memory > 0 ? options.host_memory : free;
+    if (options.host_memory > 0) part->plan_in_host();  // refused now, not when the part is read
+  }
   const auto own_bytes = [&](const Params& params) {
     if (!options.quantize) return bytes_of(params, dtype);
     return static_cast<uint64_t>(offload::shape_of_byte_params(params, dtype, *options.quantize).num_bytes());

@@ -9,6 +9,7 @@
 #include "kinora/models/open_sora/video_vae.h"
 #include "kinora/nn/load.h"
 #include "kinora/offload/file_store.h"
+#include "kinora/offload/host_tier.h"
 #include "kinora/offload/lora.h"
 #include "kinora/offload/streamed.h"
 #include "kinora/tensor/checkpoint.h"
@@ -20,10 +21,11 @@ namespace kinora::video {
 
 /// Weights that are not all in memory, and where they come from.
 struct StreamedPart {
+  /// in_host: what of them stays in the host's memory; none: they are read from the files for every pass.
   StreamedPart(const Params& params, std::unique_ptr<offload::FileStore> store, const offload::StreamPlan& plan,
-               at::Device device)
-      : files(std::move(store)), weights(params, plan, *files, {.device = device}) {}
+               at::Device device, const std::optional<offload::StreamPlan>& in_host);
   std::unique_ptr<offload::FileStore> files;
+  std::unique_ptr<offload::HostTier> host;
   offload::StreamedWeights weights;
 };
 
@@ -43,6 +45,8 @@ struct Part {
   WeightSource& loaded(const std::optional<uint64_t>& budget);
   bool is_loaded() const { return whole || streamed; }
   void let_go();
+  /// What of the weights stays in the host's memory, where a device computes. Throws as plan_stream.
+  std::optional<offload::StreamPlan> plan_in_host() const;
   /// CRC-32 over some bytes of every tensor: tells one training from another without reading it all.
   uint32_t fingerprint() const;
   uint64_t adapter_bytes() const;
@@ -51,6 +55,8 @@ struct Part {
   Checkpoint checkpoint;
   kinora::LoadOptions options;
   std::optional<offload::ByteFormat> quantize;
+  /// Bytes of the host's memory for weights that are streamed to a device. None: the host computes.
+  std::optional<uint64_t> host_memory;
   std::unique_ptr<WeightSource> whole;
   std::unique_ptr<StreamedPart> streamed;  ///< or these
   std::vector<PartAdapter> adapters;

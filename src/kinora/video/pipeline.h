@@ -33,6 +33,7 @@ struct PipelineOptions {
   at::Device device = at::kCPU;
   Ledger* ledger = nullptr;  ///< counts mapped weights
   Offload offload = {};      ///< what becomes of weights that do not fit
+  uint64_t host_memory = 0;  ///< bytes that weights streamed to a device may take in the host's memory; 0: what is free
   /// Matrices of the text encoder and the transformer as bytes, made when weights are read. These are not streamed.
   std::optional<offload::ByteFormat> quantize = {};
   std::vector<Adapter> adapters = {};  ///< added to the transformer and the text encoder, each where it names modules

@@ -9,6 +9,7 @@
 #include "kinora/comm/threads.h"
 #include "kinora/offload/blocks.h"
 #include "kinora/video/fit.h"
+#include "kinora/video/parts.h"
 #include "kinora/video/pipeline.h"
 #include "kinora/video/test_model.h"
 
@@ -101,6 +102,32 @@ TEST_F(OffloadTest, GivesTheSameBytesOnRanks) {
   const auto resident = on_two("dsp", "none");
   for (const char* parallel : {"dsp", "dsp/2"})
     EXPECT_TRUE(is_same(on_two(parallel, "stream:0"), resident)) << parallel;
+}
+
+TEST_F(OffloadTest, TheHostsMemoryFeedsADevice) {
+  const models::STDiT3 transformer(model_->transformer);
+  const Params& params = transformer.params();
+  const auto part = [&] { return Part(params, model_->folder / "transformer", {.dtype = at::kFloat}); };
+  Part whole = part(), fed = part();
+  const uint64_t least = offload::stream_with(params, 4, 0).bytes(), more = offload::stream_with(params, 4, 1).bytes();
+  fed.host_memory = more;
+  WeightSource &want = whole.loaded({}), &got = fed.loaded(least);
+  ASSERT_TRUE(fed.streamed->host);
+  const auto in_host = [&] { return fed.streamed->host->weights.counts(); };
+  const auto residents = fed.streamed->host->weights.plan().resident;
+  EXPECT_EQ(std::count(residents.begin(), residents.end(), true), 1);
+  for (int pass = 0; pass < 2; ++pass) {
+    for (const Param& p : params) EXPECT_TRUE(got.get(p).equal(want.get(p))) << p.name;
+  }
+  const uint64_t over_link = fed.streamed->weights.counts().bytes;
+  EXPECT_GT(in_host().bytes, 0U);
+  EXPECT_LT(in_host().bytes, over_link) << "of what the device is given some is in the host's memory";
+  Part alone = part();
+  alone.host_memory = least - 1;
+  EXPECT_THROW(alone.loaded(least), ResourceError);
+  PipelineOptions options;
+  options.paths.model = model_->folder, options.host_memory = least;
+  EXPECT_THROW(Pipeline::load(options), UsageError) << "the CPU has no other memory";
 }
 
 TEST_F(OffloadTest, TheBuiltInModelGivesTheSameBytes) {
