@@ -3,7 +3,7 @@
 Usage: memory_sizes.py PROGRAM [--threads N] [--ranks N...] [--markdown FILE]
 
 Each size runs in a process of its own. Then sizes within a --memory between the least that works and what they take whole: the denoiser's
-blocks run in pieces, or weights are streamed. Then requests that do not fit into --memory: each must be refused, and the size that the
+branches of guidance run apart, its blocks in pieces, or weights are streamed. Then requests that do not fit into --memory: each must be refused, and the size that the
 refusal names must run within that memory. Three models: the built-in one, a transformer as wide as Open-Sora 1.2's (fewer
 layers) with a small autoencoder, and a small transformer with Open-Sora 1.2's autoencoder. Memory does not ask what the
 weights say: they are zeros. With --ranks some of the sizes run on so many ranks, each with the layouts that fit, and the rank
@@ -274,7 +274,7 @@ def within_a_limit(program, model, dtype, frames, height, width, share, output):
     memory = round(least + share * (whole["peak_resident_bytes"] / 1e6 - least))
     common = request(model, dtype, frames, height, width, memory)
     plan, made = run(program, "plan", *common, "--json"), run(program, "generate", *common, "--json", "--output", output)
-    if not (made["in_pieces"] or made["streams_weights"]):
+    if not (made["in_pieces"] or made["streams_weights"] or plan["branches_apart"]):
         sys.exit(f"{frames}x{height}x{width} within {memory} MB runs whole")
     return memory, plan["peak_resident_bytes"] / 1e6, made["peak_resident_bytes"] / 1e6
 
