@@ -222,7 +222,9 @@ std::optional<Appraisal> appraise(Router& router, const Region& region, const Ma
     a.tail = a.align *= times;
     if (2 * a.align > a.length || !(one = piece(a.align))) return std::nullopt;
   }
-  const int64_t rows_more = std::min((a.length - a.align) / a.align, int64_t{4}) * a.align;
+  // Far enough from the first that scratch which grows in steps does not look steeper than it is.
+  const int64_t steps_more = std::clamp<int64_t>(a.length / (2 * a.align), 4, 16);
+  const int64_t rows_more = std::min((a.length - a.align) / a.align, steps_more) * a.align;
   const auto more = rows_more > a.align ? piece(rows_more) : one;
   if (!more) return std::nullopt;
   for (const Step& s : one->steps) {
